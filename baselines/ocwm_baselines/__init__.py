@@ -1,0 +1,1 @@
+"""Baselines: rivals and the references that need no training."""

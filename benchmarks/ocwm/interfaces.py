@@ -1,0 +1,124 @@
+"""The four things that plug into the engine: encoders, world models, references and tasks.
+
+Shape letters: B batch, T time, H history frames, K predicted frames, N slots, D slot dimension, A action dimension.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from ocwm.types import ClipSpec, LatentBatch, LatentSpec, Metric, Observations
+
+if TYPE_CHECKING:
+    from ocwm.run import Evaluation, RunContext
+
+Privilege = Literal["none", "future", "recorded_actions", "simulator"]
+
+
+class Encoder(ABC):
+    """Turns observations into latent tokens; frozen while a world model trains. Built as `cls(**config)`."""
+
+    version: ClassVar[int] = 1
+    reads: ClassVar[Literal["state", "pixels"]]
+    deterministic: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def num_slots(self) -> int:
+        """Number of tokens N in every frame."""
+
+    @property
+    @abstractmethod
+    def slot_dim(self) -> int:
+        """Width D of a token."""
+
+    @abstractmethod
+    def encode(self, observations: Observations, carry: Any = None) -> tuple[LatentBatch, Any]:
+        """Encode frames in order.
+
+        Args:
+            observations: B videos of T frames.
+            carry: what an earlier call returned, for recurrent encoders; None at a video's first frame.
+
+        Returns:
+            The latents (B, T, N, D) with `present` (B, N), and the carry for the next call.
+        """
+
+
+class WorldModel(nn.Module, ABC):
+    """Predicts latent tokens. Built as `cls(spec, **config)`.
+
+    Class attributes say what the method can do; `version` is part of a run's identity and goes up whenever
+    the numbers change.
+    """
+
+    version: ClassVar[int] = 1
+    capabilities: ClassVar[frozenset[str]] = frozenset()  # of {"actions", "proprio", "variable_slots"}
+
+    def __init__(self, spec: LatentSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @property
+    @abstractmethod
+    def clip(self) -> ClipSpec:
+        """The clips that the model trains on."""
+
+    @abstractmethod
+    def loss(self, batch: LatentBatch) -> dict[str, Tensor]:
+        """Training loss of a batch of clips (B, T = clip.length, N, D): {"loss": scalar, parts...}."""
+
+    @abstractmethod
+    def rollout(self, history: LatentBatch, *, steps: int) -> LatentBatch:
+        """Predict the next `steps` latent frames, `clip.stride` video frames apart.
+
+        Args:
+            history: (B, H, N, D) observed latents, already at the model's stride; with actions where the task has them.
+            steps: number K of frames to predict.
+
+        Returns:
+            Latents (B, K, N, D). The caller chooses no-grad.
+        """
+
+
+class Reference(ABC):
+    """A floor or a ceiling: something to measure a world model against. Built as `cls(spec, **config)`.
+
+    A reference has nothing to train. `privileged` names the input that no method may read; records and
+    tables show it. `sees_video` and `sees_rollout` say what a reasoner may be fed from it.
+    """
+
+    version: ClassVar[int] = 1
+    privileged: ClassVar[Privilege] = "none"
+    sees_video: ClassVar[bool] = True
+    sees_rollout: ClassVar[bool] = True
+
+    def __init__(self, spec: LatentSpec) -> None:
+        self.spec = spec
+
+    @property
+    @abstractmethod
+    def clip(self) -> ClipSpec:
+        """History length and stride that `rollout` wants (future is 0)."""
+
+    @abstractmethod
+    def rollout(self, history: LatentBatch, *, steps: int, truth: Tensor | None = None) -> LatentBatch:
+        """Like `WorldModel.rollout`; `truth` (B, K, N, D) is given only where `privileged` is "future"."""
+
+
+class Task(ABC):
+    """A problem to measure on. Built as `cls(**config)`; evaluates to exactly the metrics that it declares."""
+
+    version: ClassVar[int] = 1
+    needs: ClassVar[frozenset[str]] = frozenset()  # capabilities that a world model must have
+
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that `evaluate` gives under this configuration, in the order of the tables."""
+
+    @abstractmethod
+    def run(self, context: RunContext) -> Evaluation:
+        """Do all stages of one run through `context` (cached stages, training, seeds, progress) and evaluate."""

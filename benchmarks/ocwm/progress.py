@@ -1,0 +1,34 @@
+"""Progress bars and messages; both go to stderr, so that stdout holds results only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Something that counts finished work."""
+
+    def update(self, n: int = 1) -> object:
+        """Count `n` more units as done."""
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Progress]:
+    """Show a bar while the block runs; silent when stderr is not a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True) as bar:
+        yield bar
+
+
+def say(text: str) -> None:
+    """Print one line for the user, above a bar that may be running."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Encoders: frames or states to latent tokens."""

@@ -1,0 +1,1 @@
+"""Methods: C-JEPA and OC-JEPA."""

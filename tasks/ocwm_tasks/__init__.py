@@ -1,0 +1,1 @@
+"""Tasks: CLEVRER question answering."""

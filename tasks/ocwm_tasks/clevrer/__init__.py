@@ -1,0 +1,1 @@
+"""CLEVRER: videos of colliding objects and questions about them."""

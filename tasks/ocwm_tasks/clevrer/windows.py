@@ -1,0 +1,106 @@
+"""Training clips out of latent videos, and the rollout past the end of a video.
+
+Shape letters: V videos, B batch, T video frames, L clip frames, H history frames, N slots, D slot dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ocwm.interfaces import Reference, WorldModel
+from ocwm.types import ClipSpec, LatentBatch
+
+
+class ClipSet:
+    """Every clip of every video: starts 0 .. T - stride * length, in video order, starts ascending.
+
+    The published clip set counts `stride * length` video frames for a clip although its last latent frame comes
+    `stride - 1` frames earlier.
+
+    Args:
+        latents: (V, T, N, D) float32, an array or a read-only memory map.
+        clip: history, future and stride.
+    """
+
+    def __init__(self, latents: NDArray[np.float32], clip: ClipSpec) -> None:
+        self.latents = latents
+        self.starts = latents.shape[1] - clip.span + 1
+        if self.starts < 1:
+            raise ValueError(f"videos of {latents.shape[1]} frames hold no clip of {clip.span} frames")
+        self.offsets = clip.stride * np.arange(clip.length)
+
+    def __len__(self) -> int:
+        return self.latents.shape[0] * self.starts
+
+    def batch(self, indices: NDArray[np.int64], generator: np.random.Generator) -> LatentBatch:
+        """Clips (B, L, N, D) of the given indices; nothing is drawn."""
+        videos, starts = np.divmod(indices, self.starts)
+        clips = self.latents[videos[:, None], starts[:, None] + self.offsets]
+        return LatentBatch(torch.from_numpy(np.ascontiguousarray(clips, dtype=np.float32)))
+
+
+@torch.no_grad()
+def extend(
+    model: WorldModel | Reference,
+    latents: Tensor,
+    *,
+    steps: int,
+    truth: Tensor | None = None,
+) -> Tensor:
+    """Roll videos on by `steps` frames: one independent rollout for each residue of the stride, interleaved.
+
+    All residues go through the model together, so that 128 -> 160 frames at stride 2 with 10 predictions a call
+    takes two calls.
+
+    Args:
+        model: in evaluation mode.
+        latents: (B, T, N, D) observed frames.
+        steps: number of video frames to add.
+        truth: (B, steps, N, D) the encoder's latents of the real future, for references that may read it.
+
+    Returns:
+        (B, steps, N, D).
+    """
+    clip = model.clip
+    total = latents.shape[1]
+    if total < clip.history * clip.stride:
+        raise ValueError(f"{total} frames are fewer than a history of {clip.history} at stride {clip.stride}")
+    residues = torch.arange(clip.stride)
+    first = total - clip.history * clip.stride + residues
+    frames = first[:, None] + clip.stride * torch.arange(clip.history)
+    history = latents[:, frames].flatten(0, 1)
+    per_residue = -(-steps // clip.stride)
+    if isinstance(model, Reference):
+        predicted = model.rollout(LatentBatch(history), steps=per_residue, truth=truth)
+    else:
+        predicted = model.rollout(LatentBatch(history), steps=per_residue)
+    interleaved = predicted.latents.unflatten(0, (latents.shape[0], clip.stride)).transpose(1, 2).flatten(1, 2)
+    return interleaved[:, :steps]
+
+
+def extend_all(
+    model: WorldModel | Reference,
+    latents: NDArray[np.float32],
+    *,
+    steps: int,
+    device: torch.device,
+    truth: NDArray[np.float32] | None = None,
+    batch: int = 64,
+    advance: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """`extend` for a whole data set, `batch` videos at a time: (V, steps, N, D)."""
+    if isinstance(model, WorldModel):
+        model.eval()
+    out = np.empty((latents.shape[0], steps, *latents.shape[2:]), dtype=np.float32)
+    for low in range(0, latents.shape[0], batch):
+        part = torch.from_numpy(np.array(latents[low : low + batch])).to(device)
+        real = None if truth is None else torch.from_numpy(np.array(truth[low : low + batch])).to(device)
+        out[low : low + batch] = extend(model, part, steps=steps, truth=real).cpu().numpy()
+        if advance is not None:
+            advance(part.shape[0])
+    return out
