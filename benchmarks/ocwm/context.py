@@ -1,4 +1,4 @@
-"""What a task gets to work with (`RunContext`) and what it gives back (`Evaluation`)."""
+"""What a task gets to work with (`Workspace`, `RunContext`) and what it gives back (`Evaluation`, `DataReport`)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ocwm.interfaces import Encoder, Reference, WorldModel
     from ocwm.schemas import Seeds
     from ocwm.types import MetricValue
+
+_KEPT_BY_REPEATS = ("data", "slots")
 
 
 @dataclass(frozen=True)
@@ -50,33 +52,44 @@ class Evaluation:
     protocol: str = ""
 
 
-@dataclass
-class RunContext:
-    """Everything that a task needs for one run.
+@dataclass(frozen=True)
+class DataReport:
+    """What a data command found.
+
+    Attributes:
+        facts: for `--json`.
+        text: the same for people.
+        ok: False where something is wrong with the data (exit code 1).
+    """
+
+    facts: Mapping[str, Any]
+    text: str
+    ok: bool = True
+
+
+@dataclass(kw_only=True)
+class Workspace:
+    """What a task needs to make its data and to say what a run would do.
 
     Attributes:
         config: the resolved configuration (groups method, task, encoder, trainer, seeds, runtime; preset).
-        device: where tensors belong.
         seeds: the five seed axes (data, encoder, model, reasoner, eval).
+        workers: number of processes to make data with.
         cache: the stage cache; `stage` is the way to it.
         costs: what each stage cost.
         versions: version of every component that can change numbers, by component name.
-        data: {"kind", "name", "manifest"} of the data, as the task's `data_identity` gave it.
-        model: the built world model or reference.
-        encoder: the built encoder.
+        data: {"kind", "name", "manifest"} of the data, as the task's `data_identity` gave it; None while absent.
         rebuild: build every stage anew, also where it is cached.
         repeat: 1 for the first run of a configuration, 2 for its first repeat, and so on.
     """
 
     config: DictConfig
-    device: torch.device
     seeds: Seeds
+    workers: int
     cache: Cache
     costs: Costs
     versions: Mapping[str, Any]
     data: Mapping[str, str] | None
-    model: WorldModel | Reference
-    encoder: Encoder
     rebuild: bool = False
     repeat: int = 1
     _fresh: set[Path] = field(default_factory=set, repr=False)
@@ -96,38 +109,44 @@ class RunContext:
 
         return {name: identity_part(self.config, name, versions=self.versions, data=self.data) for name in names}
 
-    def stage(
-        self, name: str, key: Mapping[str, Any], build: Callable[[Path], None], *, shared: bool = False
-    ) -> Path:
+    def stage(self, name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """Return the folder of a cached stage; build it first where it is not there.
 
         Args:
-            name: of the stage; its costs are recorded under it.
+            name: of the stage; its costs are recorded under it. What comes before a dot groups stages ("slots.train"):
+                "data" and "slots" have nothing to do with training, so that a repeat of a run uses them again.
             key: everything that the result depends on (JSON values); see `part`.
             build: writes the result into the (empty) folder that it is given.
-            shared: True for what has nothing to do with training or evaluation (data, slots): a repeat of the run
-                (`--force`) uses it again.
 
         Raises:
             BenchError: the cached entry is damaged, or the disk is full.
         """
-        key = self._key(key, shared=shared)
-        rebuild = self.rebuild and self.cache.path(name, key) not in self._fresh
-        hit = self.cache.has(name, key) and not rebuild
+        key = self._key(name, key)
+        place = self.cache.path(name, key)
+        rebuild = self.rebuild and place not in self._fresh
+        cost: dict[str, Any] = {}
+        built = False
 
         def measured(folder: Path) -> None:
-            with self.costs.measure(name):
+            nonlocal built
+            built = True
+            with self.costs.measure(name) as spent:
                 build(folder)
+            cost.update(spent)
 
-        path = self.cache.stage(name, key, measured, rebuild=rebuild, cost=lambda: self.costs.stages.get(name, {}))
-        self._fresh.add(path)
-        if hit:
-            self.costs.add(name, **{**self.cache.cost(path), "cached": True})
-        return path
+        self.cache.stage(name, key, measured, rebuild=rebuild, notes=cost)
+        if not built and place not in self._fresh:
+            self.costs.add(name, self.cache.notes(place), cached=True)
+        self._fresh.add(place)
+        return place
 
-    def work(self, name: str, key: Mapping[str, Any], *, shared: bool = False) -> Path:
+    def cached(self, name: str, key: Mapping[str, Any]) -> bool:
+        """Say whether `stage` would find its result."""
+        return not self.rebuild and self.cache.has(name, self._key(name, key))
+
+    def work(self, name: str, key: Mapping[str, Any]) -> Path:
         """Return a folder that survives an interruption (for training checkpoints); gone once its stage is complete."""
-        return self.cache.work(name, self._key(key, shared=shared))
+        return self.cache.work(name, self._key(name, key))
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -143,5 +162,22 @@ class RunContext:
         """Tell the user one line (on stderr)."""
         say(text)
 
-    def _key(self, key: Mapping[str, Any], *, shared: bool) -> dict[str, Any]:
-        return dict(key) if shared or self.repeat == 1 else {**key, "repeat": self.repeat}
+    def _key(self, name: str, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the key of a stage, apart for each repeat of a run."""
+        kept = self.repeat == 1 or name.partition(".")[0] in _KEPT_BY_REPEATS
+        return dict(key) if kept else {**key, "repeat": self.repeat}
+
+
+@dataclass(kw_only=True)
+class RunContext(Workspace):
+    """Everything that a task needs for one run: a workspace and
+
+    Attributes:
+        device: where tensors belong.
+        model: the built world model (not trained, on the CPU) or reference.
+        encoder: the built encoder.
+    """
+
+    device: torch.device
+    model: WorldModel | Reference
+    encoder: Encoder

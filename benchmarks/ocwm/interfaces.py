@@ -6,16 +6,24 @@ Shape letters: B batch, T time, H history frames, K predicted frames, N slots, D
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from ocwm.errors import BenchError
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec, Metric, Observations
 
 if TYPE_CHECKING:
-    from ocwm.run import Evaluation, RunContext
+    from ocwm.run import DataReport, Evaluation, RunContext, Workspace
+    from ocwm.schemas import Seeds
 
 Privilege = Literal["none", "future", "recorded_actions", "simulator"]
+
+# actions, proprio: the model takes them; variable_slots: rollouts of any number of slots; permutation_equivariant:
+# slots in another order give the same rollout in that order.
+CAPABILITIES = frozenset({"actions", "proprio", "variable_slots", "permutation_equivariant"})
 
 
 class Encoder(ABC):
@@ -34,6 +42,11 @@ class Encoder(ABC):
     @abstractmethod
     def slot_dim(self) -> int:
         """Width D of a token."""
+
+    @property
+    def weights(self) -> str:
+        """The sha256 of the weights that the latents depend on (part of a run's identity); "" where there are none."""
+        return ""
 
     @abstractmethod
     def encode(self, observations: Observations, carry: Any = None) -> tuple[LatentBatch, Any]:
@@ -56,7 +69,7 @@ class WorldModel(nn.Module, ABC):
     """
 
     version: ClassVar[int] = 1
-    capabilities: ClassVar[frozenset[str]] = frozenset()  # of {"actions", "proprio", "variable_slots"}
+    capabilities: ClassVar[frozenset[str]] = frozenset()  # of CAPABILITIES
 
     def __init__(self, spec: LatentSpec) -> None:
         super().__init__()
@@ -120,5 +133,42 @@ class Task(ABC):
         """The metrics that `evaluate` gives under this configuration, in the order of the tables."""
 
     @abstractmethod
+    def data_identity(self, seeds: Seeds) -> Mapping[str, str] | None:
+        """Return what identifies the data: {"kind", "name", "manifest"}; None while it does not exist.
+
+        Data that the task makes itself is known before it is made (configuration, generator version, seed).
+
+        Raises:
+            BenchError: the data is there but can't be read.
+        """
+
+    @abstractmethod
     def run(self, context: RunContext) -> Evaluation:
         """Do all stages of one run through `context` (cached stages, training, seeds, progress) and evaluate."""
+
+    def versions(self) -> Mapping[str, int | str]:
+        """Versions of the task's own components that can change numbers (generator, reasoner, planner), by name."""
+        return {}
+
+    def stages(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
+        """Return the keys of the cached stages of a run, in their order: what `bench show` reports on."""
+        return {}
+
+    def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
+        """Return the capability that this model or encoder lacks for the task; "" where the pair is fine.
+
+        `needs` is checked by the engine; this is for whatever else can't work. Nothing has been computed yet.
+        """
+        return ""
+
+    def data_make(self, workspace: Workspace, *, out: Path | None) -> DataReport:
+        """Make the task's data, in `out` or in the cache; for `bench data make`."""
+        raise BenchError("this task can't make its data", "See its documentation for where to get it.")
+
+    def data_check(self, workspace: Workspace, *, out: Path | None) -> DataReport:
+        """Read all of the data and say what is there, what is missing and what is wrong; `out` takes a manifest."""
+        raise BenchError("this task has no check of its data")
+
+    def data_describe(self, workspace: Workspace, *, out: Path | None) -> DataReport:
+        """Describe the data in figures and, in the folder `out`, in pictures."""
+        raise BenchError("this task has no description of its data")

@@ -1,5 +1,277 @@
-"""One cell: compose, refuse what can't work, say what will happen, run, record."""
+"""One run of a method on a task: compose, refuse what can't work, say what will happen, run, record."""
 
-from ocwm.context import Evaluation, RunContext
+from __future__ import annotations
 
-__all__ = ["Evaluation", "RunContext"]
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from ocwm import registry, store
+from ocwm.artifacts import Cache, locked
+from ocwm.config import Config, import_class, instantiate
+from ocwm.context import DataReport, Evaluation, RunContext, Workspace
+from ocwm.costs import Costs
+from ocwm.device import available_cores, choose_device, set_threads
+from ocwm.errors import BenchError
+from ocwm.folders import results_folder, work_folder
+from ocwm.identity import identity, run_id
+from ocwm.interfaces import Encoder, Reference, Task, WorldModel
+from ocwm.progress import say
+from ocwm.provenance import provenance
+from ocwm.store import Record
+from ocwm.trainer_config import TRAINER_VERSION
+from ocwm.types import LatentSpec, Metric, MetricValue
+
+__all__ = ["Cell", "DataReport", "Evaluation", "Outcome", "RunContext", "Workspace", "prepare", "run", "workspace"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run that is possible: everything about it that is known before anything is computed.
+
+    Attributes:
+        config: the resolved configuration.
+        method_class: the world model's or reference's class.
+        encoder, task: built.
+        device: to run on.
+        versions: of every component that can change numbers.
+        data: what identifies the data; None while it is absent.
+        id: identity of the run; None while the data is absent.
+        results: folder for the record.
+        records: what is there already: the record and its repeats.
+    """
+
+    config: Config
+    method_class: type[WorldModel] | type[Reference]
+    encoder: Encoder
+    task: Task
+    device: torch.device
+    versions: Mapping[str, Any]
+    data: Mapping[str, str] | None
+    id: str | None
+    results: Path
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The record of a run, and whether it is new."""
+
+    record: Record
+    new: bool
+
+
+def prepare(config: Config) -> Cell:
+    """Build encoder and task and find out the run's identity.
+
+    Raises:
+        BenchError: the pair can't work (the missing capability is named), or a value is out of its range.
+    """
+    values = config.values
+    device = choose_device(config.runtime.device)
+    method_class = import_class(values.method)
+    task: Task = instantiate(values.task)
+    encoder: Encoder = instantiate(values.encoder)
+    _refuse(config, method_class, task, encoder)
+    versions = {
+        "method": method_class.version,
+        "encoder": encoder.version,
+        "task": task.version,
+        **({"trainer": TRAINER_VERSION} if issubclass(method_class, WorldModel) else {}),
+        **({"weights": encoder.weights} if encoder.weights else {}),
+        **task.versions(),
+    }
+    data = task.data_identity(config.seeds)
+    this_id = None if data is None else run_id(values, versions=versions, data=data)
+    preset = registry.read_yaml(config.plugins["preset"].path)
+    results = results_folder(
+        config.runtime.results, home=work_folder(config.runtime.home), publish=bool(preset.get("publish", True))
+    )
+    records = [] if this_id is None else _records(config, results, this_id)
+    return Cell(config, method_class, encoder, task, device, versions, data, this_id, results, tuple(records))
+
+
+def workspace(
+    config: Config, *, versions: Mapping[str, Any], data: Mapping[str, str] | None, rebuild: bool = False
+) -> Workspace:
+    """Return what a task needs to make its data or to say what a run would do."""
+    return Workspace(
+        config=config.values,
+        seeds=config.seeds,
+        workers=config.runtime.workers or available_cores(),
+        cache=Cache(work_folder(config.runtime.home)),
+        costs=Costs(),
+        versions=versions,
+        data=data,
+        rebuild=rebuild,
+    )
+
+
+def run(cell: Cell, *, force: bool = False, rebuild: bool = False) -> Outcome:
+    """Run a cell and write its record; where the record exists already, return that.
+
+    Args:
+        cell: what to run.
+        force: run anew, as a repeat with a record of its own; only data and slots are taken from the cache.
+        rebuild: make every stage anew, also data and slots.
+
+    Raises:
+        BenchError: anything that the user can mend.
+    """
+    if cell.id is None or cell.data is None:
+        root = OmegaConf.select(cell.config.values, "task.root")
+        raise BenchError(f"the data is absent: task.root={root}", "Give an existing folder with task.root=DIR.")
+    home = work_folder(cell.config.runtime.home)
+    with locked(home / "locks" / f"{cell.id}.lock", f"run {cell.id}"):
+        # Looked up again under the lock: another process may have finished the same run in the meantime.
+        existing = _records(cell.config, cell.results, cell.id)
+        if existing and not force and not rebuild:
+            return Outcome(existing[0], new=False)
+        return Outcome(_run_new(cell, repeat=existing[-1].repeat + 1 if existing else 1, rebuild=rebuild), new=True)
+
+
+def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
+    wall_start = time.time()
+    config, task = cell.config, cell.task
+    threads = set_threads(config.runtime.threads)
+    spec = LatentSpec(num_slots=cell.encoder.num_slots, slot_dim=cell.encoder.slot_dim)
+    torch.manual_seed(config.seeds.model)  # a model draws its first weights from the global generator
+    base = workspace(config, versions=cell.versions, data=cell.data, rebuild=rebuild)
+    base.repeat = repeat
+    context = RunContext(
+        **{name: value for name, value in vars(base).items() if not name.startswith("_")},
+        device=cell.device,
+        model=instantiate(config.values.method, spec),
+        encoder=cell.encoder,
+    )
+    _announce(cell, context, threads=threads)
+    with context.measure("total"):
+        evaluation = task.run(context)
+    if isinstance(context.model, WorldModel):
+        parameters = sum(p.numel() for p in context.model.parameters())
+        context.costs.note("model", parameters=parameters, tokens_per_frame=spec.num_slots)
+    packages = {plugin.package for plugin in config.plugins.values()}
+    record = _record(
+        cell,
+        evaluation,
+        repeat=repeat,
+        costs=context.costs.stages,
+        provenance=provenance(
+            distributions=[registry.distributions()[package] for package in packages],
+            threads=threads,
+            device=str(cell.device),
+            wall_start=wall_start,
+        ),
+    )
+    path = store.write_record(cell.results, record, items=evaluation.items)
+    return store.read_record(path)
+
+
+def _refuse(config: Config, method_class: type[WorldModel] | type[Reference], task: Task, encoder: Encoder) -> None:
+    """Raise BenchError where the pair can't work, before anything is computed."""
+    method, name = config.plugins["method"], config.plugins["task"].name
+    base = WorldModel if method.kind == "method" else Reference
+    if not issubclass(method_class, base):
+        raise BenchError(f"{method.path} is a {method.kind} but its class is no {base.__name__}")
+    lacking = sorted(task.needs - method_class.capabilities) if issubclass(method_class, WorldModel) else []
+    reason = f"it lacks the capability {', '.join(lacking)}" if lacking else task.refuses(method_class, encoder)
+    if reason:
+        raise BenchError(
+            f"{method.name} with encoder {config.plugins['encoder'].name} can't run on {name}: {reason}",
+            "Choose another pair (bench list).",
+        )
+
+
+def _records(config: Config, results: Path, this_id: str) -> list[Record]:
+    return store.find_records(
+        results, task=config.plugins["task"].name, method=config.plugins["method"].name, run_id=this_id
+    )
+
+
+def _announce(cell: Cell, context: RunContext, *, threads: int) -> None:
+    plugins, seeds = cell.config.plugins, cell.config.seeds
+    preset = registry.read_yaml(plugins["preset"].path)
+    label = f" ({preset['label']})" if preset.get("label") else ""
+    say(
+        f"run {cell.id}: {plugins['method'].name} on {plugins['task'].name}, encoder {plugins['encoder'].name}, "
+        f"preset {plugins['preset'].name}{label}, seed {seeds.model}"
+    )
+    if duration := preset.get("duration"):
+        say(f"expected to take {duration}; on {context.device} with {threads} threads")
+    if stages := cell.task.stages(context):
+        cached = {name: context.cached(name, key) for name, key in stages.items()}
+        say("stages: " + ", ".join(f"{name} (cached)" if hit else name for name, hit in cached.items()))
+
+
+def _record(
+    cell: Cell, evaluation: Evaluation, *, repeat: int, costs: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Record:
+    assert cell.id is not None
+    assert cell.data is not None
+    config = cell.config
+    plugins = config.plugins
+    not_measured = [name for name, value in evaluation.metrics.items() if value.n == 0]
+    resolved: Any = OmegaConf.to_container(config.values)
+    resolved["runtime"] = {k: v for k, v in resolved["runtime"].items() if k not in ("home", "results")}
+    return Record(
+        id=cell.id,
+        repeat=repeat,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        method=plugins["method"].name,
+        kind=plugins["method"].kind,
+        privileged=getattr(cell.method_class, "privileged", "none"),
+        task=plugins["task"].name,
+        encoder=plugins["encoder"].name,
+        encoder_reads=cell.encoder.reads,
+        preset=plugins["preset"].name,
+        seeds=resolved["seeds"],
+        overrides=list(config.overrides),
+        config=resolved,
+        identity=identity(config.values, versions=cell.versions, data=cell.data),
+        data=dict(cell.data),
+        split=dict(evaluation.split),
+        section={
+            "data": cell.data["kind"],
+            "encoder_reads": cell.encoder.reads,
+            "preset": plugins["preset"].name,
+            "protocol": evaluation.protocol,
+        },
+        metrics=_metrics(cell.task.metrics(), evaluation.metrics, plugins["task"].name),
+        notes={**evaluation.notes, **({"not_measured": not_measured} if not_measured else {})},
+        warnings=list(evaluation.warnings),
+        collapsed=list(evaluation.collapsed),
+        curves={name: [dict(row) for row in rows] for name, rows in evaluation.curves.items()},
+        costs=costs,
+        provenance=provenance,
+    )
+
+
+def _metrics(declared: tuple[Metric, ...], measured: Mapping[str, MetricValue], task: str) -> dict[str, dict[str, Any]]:
+    """Return the metrics of a record: those that the task declares, in that order, without those of no item."""
+    names = [metric.name for metric in declared]
+    if wrong := sorted(set(names) ^ set(measured)):
+        raise BenchError(f"the task {task} does not give exactly the metrics that it declares: {', '.join(wrong)}")
+    found = {}
+    for metric in declared:
+        value = measured[metric.name]
+        if value.n == 0:
+            continue
+        if not math.isfinite(value.value):
+            raise BenchError(f"the metric {metric.name} is {value.value} over {value.n} items")
+        found[metric.name] = {
+            "value": float(value.value),
+            "low": None if value.low is None else float(value.low),
+            "high": None if value.high is None else float(value.high),
+            "n": int(value.n),
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "interval": value.interval,
+        }
+    return found

@@ -5,7 +5,8 @@ Shape letters: B batch, T time, n objects, F state features, N slots, D slot dim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 from ocwm.errors import BenchError, suggest
 from ocwm.interfaces import Encoder
 from ocwm.types import LatentBatch, Observations
+
+Groups = tuple[tuple[str, int], ...]
 
 
 class StateEncoder(Encoder):
@@ -29,6 +32,9 @@ class StateEncoder(Encoder):
         slot_dim: width D of a slot, at least the number of features.
         scale: weight of each group of features before the projection. What a latent spends its variance on decides
             how fast dynamics are learned, so positions weigh more than the attributes that never change.
+        wavelengths: lengths, in units of the position features, of the sine and cosine waves that are added as a
+            group "waves". The product of two such codes falls off with distance, so attention can tell near objects
+            from far ones; plain coordinates do not offer that. None for no waves.
         noise: standard deviation of Gaussian noise on the latents of visible objects (0 = none).
         seed: seed of the projection, the slot order and the noise.
     """
@@ -43,12 +49,14 @@ class StateEncoder(Encoder):
         num_slots: int = 6,
         slot_dim: int = 64,
         scale: Mapping[str, float] | None = None,
+        wavelengths: Sequence[float] = (),
         noise: float = 0.0,
         seed: int = 0,
     ) -> None:
         self._num_slots = num_slots
         self._slot_dim = slot_dim
         self.scale = dict(scale or {})
+        self.wavelengths = tuple(wavelengths)
         self.noise = noise
         self.seed = seed
 
@@ -62,7 +70,7 @@ class StateEncoder(Encoder):
         """Width D of a slot."""
         return self._slot_dim
 
-    def projection(self, groups: tuple[tuple[str, int], ...]) -> Tensor:
+    def projection(self, groups: Groups) -> Tensor:
         """The (F, D) matrix: scaled rows of a random orthonormal basis.
 
         Raises:
@@ -83,6 +91,22 @@ class StateEncoder(Encoder):
         weights = np.concatenate([np.full(width, self.scale.get(name, 1.0)) for name, width in groups])
         return torch.from_numpy((basis * weights[:, None]).astype(np.float32))
 
+    def features(self, state: Tensor, groups: Groups) -> tuple[Tensor, Groups]:
+        """Add the waves of the positions to the state features (B, T, n, F)."""
+        if not self.wavelengths:
+            return state, groups
+        first = 0
+        for name, width in groups:
+            if name == "position":
+                break
+            first += width
+        else:
+            raise BenchError("encoder.wavelengths is set, but the task gives no positions", "Set it to [].")
+        position = state[..., first : first + width]
+        phase = position[..., None, :] * (2 * math.pi / torch.tensor(self.wavelengths))[:, None]
+        waves = torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(-2)
+        return torch.cat([state, waves], dim=-1), (*groups, ("waves", waves.shape[-1]))
+
     def slot_of(self, ids: Tensor) -> Tensor:
         """Which slot holds each object: (B, N) int64, a permutation for each video id."""
         orders = [np.random.default_rng([self.seed, 2, int(i)]).permutation(self._num_slots) for i in ids]
@@ -100,7 +124,8 @@ class StateEncoder(Encoder):
                 f"Set encoder.num_slots={objects} or more.",
             )
         seen = visible[..., None]
-        latents = torch.where(seen, state, 0.0) @ self.projection(observations.groups)
+        features, groups = self.features(state, observations.groups)
+        latents = torch.where(seen, features, 0.0) @ self.projection(groups)
         if self.noise:
             latents = latents + seen * self._draw_noise(observations.ids, latents)
         slots = latents.new_zeros(batch, frames, self._num_slots, self._slot_dim)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
+
 from golden import Golden
+from ocwm.types import LatentBatch, LatentSpec
 from ocwm_methods.cjepa import CJEPA
 from ocwm_methods.masking import token_mask, tube_mask
 from ocwm_methods.probing import normalize_attention, probing_tokens, read_attention
 from ocwm_tasks.clevrer.windows import ClipSet, extend
-
-from ocwm.types import LatentBatch, LatentSpec
 
 
 def build(config: dict, weights: dict, **other) -> CJEPA:

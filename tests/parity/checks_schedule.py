@@ -1,7 +1,6 @@
 """The learning rate of every update against the published trainer's."""
 
 from golden import Golden
-
 from ocwm.schedules import learning_rate
 
 

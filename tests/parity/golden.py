@@ -144,7 +144,7 @@ def _numeric(values: Sequence[Any]) -> bool:
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, Tensor):
         value = value.detach().cpu()
-        return value.double().numpy() if value.dtype in (torch.bfloat16, torch.float16) else value.numpy()
+        value = value.float() if value.dtype is torch.bfloat16 else value  # NumPy has no bfloat16
     return np.asarray(value)
 
 

@@ -1,0 +1,76 @@
+"""`bench table`, `bench leaderboard`, `bench compare`: what the records say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ocwm.cli.options import Debug, Json, Results, names
+
+
+def table(
+    task: Annotated[str | None, typer.Option(help="Only this task.", autocompletion=names("task"))] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Only these presets.")] = None,
+    form: Annotated[str, typer.Option("--format", help="md, plain, latex or csv.")] = "plain",
+    results: Results = None,
+    debug: Debug = False,
+) -> None:
+    """Print the tables of all records, section by section."""
+    from ocwm.store import read_records
+    from ocwm.tables import render_tables
+
+    print(render_tables(read_records(_results(results)), task=task, presets=preset or (), form=form), end="")
+
+
+def leaderboard(
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is current (exit code 1: no).")] = False,
+    results: Results = None,
+    debug: Debug = False,
+) -> int:
+    """Write leaderboard.md, beside the results folder, from the records."""
+    from ocwm.leaderboard import differences, write
+    from ocwm.store import read_records
+
+    folder = _results(results)
+    path = folder.parent / "leaderboard.md"
+    records = read_records(folder)
+    if check:
+        if difference := differences(path, records):
+            print(difference)
+            print(f"{path} is not current: run bench leaderboard", file=sys.stderr)
+            return 1
+        print(f"{path} is current")
+    else:
+        print(f"{path} {'written' if write(path, records) else 'is current'}")
+    return 0
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="An id, the start of one, or a record's path.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    form: Annotated[str, typer.Option("--format", help="plain, md or latex.")] = "plain",
+    results: Results = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare two runs on the items that they have in common."""
+    from ocwm.compare import compare_runs, comparison, find_run
+    from ocwm.store import read_records
+
+    records = read_records(_results(results))
+    a, b = find_run(records, first), find_run(records, second)
+    differences = compare_runs(a, b)
+    if as_json:
+        print(json.dumps([difference.to_json() for difference in differences], indent=1))
+    else:
+        print(comparison(a, b, differences, form=form), end="")
+
+
+def _results(given: Path | None) -> Path:
+    from ocwm.folders import results_folder, work_folder
+
+    return results_folder(None if given is None else str(given), home=work_folder(), publish=True)

@@ -1,0 +1,47 @@
+"""Where tensors live, and how many threads torch uses."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import torch
+
+from ocwm.errors import BenchError
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        BenchError: there is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise BenchError(f"unknown device '{name}'", "runtime.device is auto, cpu, cuda or cuda:N.")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            have = f"it has {count} CUDA device{'s' * (count > 1)}" if count else "it has no CUDA device"
+            raise BenchError(f"runtime.device is '{name}' but this machine can't offer that: {have}", "Use auto.")
+    return device
+
+
+def set_threads(threads: int) -> int:
+    """Set torch's number of threads (0: every core that the process may use) and return it.
+
+    Raises:
+        BenchError: the number is negative.
+    """
+    if threads < 0:
+        raise BenchError(f"runtime.threads is {threads}", "Use 0 (every core) or more.")
+    count = threads or available_cores()
+    torch.set_num_threads(count)
+    return count

@@ -1,0 +1,112 @@
+"""The identity of a run: the hash of everything that can change its numbers, and of nothing else.
+
+That is the resolved configuration of method, encoder, task, trainer (methods only: a reference trains nothing) and
+seeds, the preset, the version of every component, and the manifest of the data. The runtime group, `task.root` and
+keys that have their neutral value (see conf/identity_neutral.yaml) are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ocwm import registry
+from ocwm.artifacts import digest
+from ocwm.errors import BenchError
+from ocwm.trainer_config import TrainerConfig
+
+IDENTITY_SCHEMA = 1
+_NAMED = ("method", "encoder", "task")
+_NO_NUMBERS = ("_target_", "kind")
+
+
+def identity(config: DictConfig, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the id of a run is the hash of, as JSON values."""
+    groups = scientific(config)
+    if config.method.kind == "reference":
+        del groups["trainer"]
+    return {
+        "schema": IDENTITY_SCHEMA,
+        "config": groups,
+        "versions": _without_neutral({"versions": dict(versions)})["versions"],
+        "data": dict(data),
+    }
+
+
+def run_id(config: DictConfig, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> str:
+    """Return the identity of a run as 12 hexadecimal digits."""
+    return digest(identity(config, versions=versions, data=data), length=12)
+
+
+def scientific(config: DictConfig) -> dict[str, Any]:
+    """Return the part of a resolved configuration that can change the numbers."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    groups = {
+        group: {key: value for key, value in plain[group].items() if key not in _NO_NUMBERS}
+        for group in _NAMED
+        if group in plain
+    }
+    groups["task"].pop("root", None)
+    groups["seeds"] = plain["seeds"]
+    groups["trainer"] = TrainerConfig(**plain["trainer"]).scientific()
+    return {**_without_neutral(groups), "preset": plain["preset"]}
+
+
+def identity_part(config: DictConfig, name: str, *, versions: Mapping[str, Any], data: Mapping[str, str] | None) -> Any:
+    """Return the share of one part in a run's identity: a group, a node in one, one seed, or "data".
+
+    Raises:
+        KeyError: there is no such part.
+    """
+    if name == "data":
+        return None if data is None else dict(data)
+    group, *rest = name.split(".")
+    value: Any = scientific(config)[group]
+    for key in rest:
+        value = value[key]
+    if rest:
+        return value
+    return {"config": value, "version": versions.get(group)}
+
+
+@functools.cache
+def neutral_values() -> dict[str, Any]:
+    """Return dotted key -> neutral value, from the identity_neutral.yaml of every package.
+
+    Raises:
+        BenchError: two packages name the same key.
+    """
+    found: dict[str, Any] = {}
+    for folder in registry.conf_folders().values():
+        path = folder / "identity_neutral.yaml"
+        if not path.is_file():
+            continue
+        for key, value in registry.read_yaml(path).items():
+            if key in found:
+                raise BenchError(f"{path}: '{key}' has a neutral value already", "Remove one of the two.")
+            found[str(key)] = value
+    return found
+
+
+def _without_neutral(groups: dict[str, Any]) -> dict[str, Any]:
+    for dotted, neutral in neutral_values().items():
+        group, *rest = dotted.split(".")
+        if group in _NAMED and group in groups:
+            name, *rest = rest
+            if name != groups[group]["name"]:
+                continue
+        _drop(groups.get(group, {}), rest, neutral)
+    return groups
+
+
+def _drop(node: Any, keys: list[str], neutral: Any) -> None:
+    *way, last = keys
+    for key in way:
+        node = node.get(key) if isinstance(node, dict) else None
+    if isinstance(node, dict) and last in node:
+        value = node[last]
+        if value == neutral and isinstance(value, bool) == isinstance(neutral, bool):
+            del node[last]

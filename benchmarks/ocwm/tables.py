@@ -1,0 +1,158 @@
+"""Tables of run records: a few narrow ones for each section, in Markdown, plain text, LaTeX or CSV.
+
+Which metrics there are, in which order and what they mean comes from the records; the engine knows no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ocwm.cells import Cell, Column
+from ocwm.cost_table import cost_grid, machines
+from ocwm.errors import BenchError, suggest
+from ocwm.figures import decimals_of, figure
+from ocwm.markup import FORMATS, Block, Heading, Lines, grid, render
+from ocwm.sections import Row, Section, sections
+from ocwm.store import Record
+from ocwm.table_notes import marked_name, section_facts, table_notes, unreached
+
+ALL_FORMATS = (*FORMATS, "csv")
+LEGEND = (
+    "`±` and bold are about methods: the 95 % interval (Student's t) of the mean over training seeds. `[low, high]` is "
+    "the 95 % interval over the items (videos, questions, episodes) of one checkpoint and says nothing about another."
+)
+_MAX_COLUMNS = 6
+
+
+def render_tables(
+    records: Sequence[Record], *, task: str | None = None, presets: Sequence[str] = (), form: str = "md"
+) -> str:
+    """Return the tables of all records, section by section.
+
+    Args:
+        records: as `store.read_records` gives them.
+        task: only this task.
+        presets: only these presets; empty means all.
+        form: "md", "plain", "latex" or "csv" (one line for each row and metric).
+
+    Raises:
+        BenchError: nothing to show, or an unknown format.
+    """
+    if form not in ALL_FORMATS:
+        raise BenchError(f"no table format '{form}'", suggest(form, ALL_FORMATS))
+    chosen = [r for r in records if task in (None, r.task) and (not presets or r.preset in presets)]
+    if not chosen:
+        known = ", ".join(sorted({f"{r.task} {r.preset}" for r in records})) or "nothing"
+        raise BenchError("no record to show", f"Recorded so far: {known}. Make one with bench run.")
+    found = sections(chosen)
+    if form == "csv":
+        return _csv(found)
+    legend: list[Block] = [Lines((LEGEND,), points=False)]
+    return render(legend + [block for section in found for block in section_blocks(section)], form)
+
+
+def section_blocks(section: Section, *, level: int = 2) -> list[Block]:
+    """Return the heading, facts and tables of a section."""
+    blocks: list[Block] = [Heading(level, section.title), Lines(tuple(section_facts(section)))]
+    about = {str(key): str(text) for key, text in section.sample.notes.get("about", {}).items()}
+    for columns in _tables(section.columns):
+        blocks += _metric_blocks(section, columns, about, level=level + 1)
+        about.pop(columns[0].group, None)  # said once, above the first table of a group
+    return [*blocks, Heading(level + 1, "Costs"), cost_grid(section), Lines((machines(section.records),))]
+
+
+def _tables(columns: Sequence[Column]) -> Iterator[list[Column]]:
+    """Pack the metrics of each group into tables of one unit and at most six columns, breaking between types."""
+    packed: list[Column] = []
+    for kind in dict.fromkeys(column.kind for column in columns):
+        same = [column for column in columns if column.kind == kind]
+        alike = packed and (packed[0].group, packed[0].unit) == (same[0].group, same[0].unit)
+        if packed and (not alike or len(packed) + len(same) > _MAX_COLUMNS):
+            yield packed
+            packed = []
+        packed += same
+    if packed:
+        yield packed
+
+
+def _metric_blocks(section: Section, columns: list[Column], about: Mapping[str, str], *, level: int) -> list[Block]:
+    group, kinds = columns[0].group, list(dict.fromkeys(column.kind for column in columns))
+    types = ", ".join(kind.partition(".")[2].replace("_", " ") for kind in kinds)
+    texts = [about[key] for key in dict.fromkeys((group, *kinds)) if key in about]
+    texts += [f"In {columns[0].unit}."] if columns[0].unit else []
+    rows = [row for row in section.rows if row.learned or any(column.key in row.cells for column in columns)]
+    several = len(section.encoders) > 1
+    start = ["model", "kind", *(["encoder"] if several else []), "training seeds"]
+    header = [f"{column.words} {column.arrow}" + (" §" if unreached(section, column) else "") for column in columns]
+    decimals = {
+        column.key: decimals_of((row.cells[column.key].mean for row in rows if column.key in row.cells), column.unit)
+        for column in columns
+    }
+    body = [
+        [marked_name(row), _kind(row), *([row.encoder] if several else []), _seeds(row.seeds)]
+        + [_text(section, row, column, decimals[column.key]) for column in columns]
+        for row in rows
+    ]
+    notes = table_notes(section, rows, columns, decimals)
+    blocks: list[Block] = [Heading(level, f"{group}: {types}" if types else group)]
+    blocks += [Lines((" ".join(texts),), points=False)] if texts else []
+    blocks += [grid([*start, *header], body, words=len(start))]
+    return blocks + ([Lines(tuple(notes))] if notes else [])
+
+
+def _kind(row: Row) -> str:
+    return "learned" if row.learned else f"reference, reads {row.privileged}" if row.privileged else "reference"
+
+
+def _seeds(count: int) -> str:
+    return {1: "1, items only", 2: "2, no interval"}.get(count, str(count))
+
+
+def _text(section: Section, row: Row, column: Column, decimals: int) -> str:
+    cell = row.cells.get(column.key)
+    if cell is None:
+        return "–"
+    text = f"{figure(cell.mean, decimals=decimals)}{_interval(cell, decimals)}"
+    if len(cell.by_seed) < row.seeds:
+        text += f" ({len(cell.by_seed)} of {row.seeds})"
+    separation = section.separations.get(column.key)
+    if row.learned and separation is not None and separation.separated and separation.best == section.name_of(row):
+        text = f"**{text}**"
+    return text + (" †" if cell.collapsed else "")
+
+
+def _interval(cell: Cell, decimals: int) -> str:
+    if cell.low is None or cell.high is None:
+        return ""
+    if cell.source == "seeds":
+        return f" ±{figure((cell.high - cell.low) / 2, decimals=decimals)}"
+    return f" [{figure(cell.low, decimals=decimals)}, {figure(cell.high, decimals=decimals)}]"
+
+
+def _csv(found: Sequence[Section]) -> str:
+    """Return one line for each section, row and metric."""
+    import pandas as pd
+
+    lines = []
+    for section in found:
+        for row in section.rows:
+            for column in section.columns:
+                cell = row.cells.get(column.key)
+                if cell is None:
+                    continue
+                separation = section.separations.get(column.key)
+                best = separation is not None and separation.separated and separation.best == section.name_of(row)
+                record = row.records[0]
+                lines.append(
+                    {
+                        "task": record.task, **record.section, "manifest": record.data["manifest"],
+                        "split": record.split["name"], "split_hash": record.split["hash"], "model": row.label,
+                        "method": record.method, "kind": record.kind, "privileged": record.privileged,
+                        "encoder": row.encoder, "metric": column.key, "unit": column.unit,
+                        "higher_is_better": column.higher_is_better, "value": cell.mean, "low": cell.low,
+                        "high": cell.high, "interval": cell.source, "training_seeds": len(cell.by_seed),
+                        "separated": row.learned and best, "collapsed_runs": cell.collapsed, "dirty": row.dirty,
+                        "records": " ".join(r.id for r in row.records),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n", float_format="%.6g")

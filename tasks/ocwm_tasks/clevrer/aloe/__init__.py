@@ -1,0 +1,1 @@
+"""The ALOE reasoner: a transformer that reads a video's slots and a question, and answers."""

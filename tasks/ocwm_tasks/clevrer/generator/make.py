@@ -1,0 +1,127 @@
+"""Makes the embedded data set: simulates, renders and asks, on several processes.
+
+Every video has a random stream of its own, from the seed, its split and its number. So the data does not depend on how
+many processes share the work, and a split keeps its first videos when it grows.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ocwm_tasks.clevrer.generator.candidates import Video, draw_video
+from ocwm_tasks.clevrer.generator.config import GeneratorConfig
+from ocwm_tasks.clevrer.generator.layout import (
+    FIRST_INDEX,
+    write_annotation,
+    write_marker,
+    write_pictures,
+    write_questions,
+    write_states,
+)
+from ocwm_tasks.clevrer.generator.questions import QuestionSource, make_questions
+from ocwm_tasks.clevrer.generator.render import Renderer
+from ocwm_tasks.clevrer.scene import ROLLOUT_FRAMES
+
+VERSION = 1  # of the numbers that the generator makes: any change that alters a byte of the data raises it
+
+SPLITS = tuple(FIRST_INDEX)
+
+
+def make_dataset(
+    root: Path,
+    config: GeneratorConfig,
+    *,
+    seed: int,
+    workers: int,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write the whole data set into an empty folder, in the layout of `layout.py`.
+
+    Args:
+        root: an empty folder.
+        config: settings.
+        seed: of everything; the splits have streams of their own.
+        workers: processes; 1 works without any further process.
+        progress: called with 1 after each of the `config.videos(split)` videos of each split.
+
+    Errors: OSError when a file can't be written (a full disk: errno ENOSPC), BenchError when the settings can't be met.
+    When it is interrupted, the processes stop after the video that they are at.
+    """
+    with _pool(min(workers, sum(map(config.videos, SPLITS)))) as run:
+        waiting = {
+            split: run(functools.partial(_make_video, root, config, seed, split), range(config.videos(split)))
+            for split in SPLITS
+        }
+        for split in SPLITS:
+            videos = []
+            for video in waiting.pop(split):
+                videos.append(video)
+                if progress is not None:
+                    progress(1)
+            write_states(root, split, videos)
+            sources = [
+                QuestionSource(FIRST_INDEX[split] + row, video.simulation, video.removals)
+                for row, video in enumerate(videos)
+            ]
+            write_questions(root, split, make_questions(sources, config.questions, rng=_stream(seed, split)))
+    write_marker(root, config, seed=seed, version=VERSION)
+
+
+def _make_video(root: Path, config: GeneratorConfig, seed: int, split: str, row: int) -> Video:
+    video = draw_video(_stream(seed, split, row), config)
+    if row < config.rendered(split):
+        index = FIRST_INDEX[split] + row
+        renderer = _renderer(config.width, config.height)
+        write_pictures(root, split, index, renderer.render(video.simulation, frames=ROLLOUT_FRAMES))
+        write_annotation(root, split, index, video.simulation)
+    return video
+
+
+@functools.cache
+def _renderer(width: int, height: int) -> Renderer:
+    return Renderer(width, height)
+
+
+def _stream(seed: int, split: str, *row: int) -> np.random.Generator:
+    """The random stream of a video, or without a row that of its split's questions."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), *row)))
+
+
+Run = Callable[[Callable[[int], Video], range], Iterator[Video]]
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Run]:
+    """A parallel `map` that keeps the order and, unlike the pool's own, drops what has not begun when it fails."""
+    if workers <= 1:
+        yield lambda work, rows: map(work, rows)
+        return
+    # Fresh processes: forking one that holds threads (torch, a progress bar) can hang.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        yield lambda work, rows: (future.result() for future in [pool.submit(work, row) for row in rows])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave an interrupt to the main process, and end with it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

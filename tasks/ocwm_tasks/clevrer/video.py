@@ -1,0 +1,49 @@
+"""Decodes videos.
+
+Shape letters: T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocwm.errors import BenchError
+
+_HINT = "It is missing, truncated or no video: copy or download it again."
+
+
+def read_frames(path: Path, *, length: int) -> NDArray[np.uint8]:
+    """Return all frames of a video, (T, H, W, 3) RGB.
+
+    Args:
+        path: the file.
+        length: number of frames that it must have.
+
+    Raises:
+        BenchError: the file is missing, can't be decoded (truncated, no video), or has another length.
+    """
+    import av
+
+    frames: list[NDArray[np.uint8]] = []
+    found = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise BenchError(f"{path} holds no video", _HINT)
+            for frame in container.decode(video=0):
+                if found < length:  # a long video is counted, not kept
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                found += 1
+    except av.error.FFmpegError as error:
+        if found:
+            message = f"{path} breaks off after frame {found - 1} ({error.strerror}), expected {length} frames"
+        else:
+            message = f"can't decode {path}: {error.strerror}"
+        raise BenchError(message, _HINT) from error
+    if found != length:
+        hint = "It may be truncated: copy or download it again." if found < length else "Take it out of the folder."
+        raise BenchError(f"{path} has {found} frames, expected {length}", hint)
+    return np.stack(frames)
