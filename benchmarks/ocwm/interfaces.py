@@ -48,6 +48,10 @@ class Encoder(ABC):
         """The sha256 of the weights that the latents depend on (part of a run's identity); "" where there are none."""
         return ""
 
+    def slot_of(self, ids: Tensor) -> Tensor | None:
+        """Return which slot holds each object (B, n), where the encoder knows that by construction; else None."""
+        return None
+
     @abstractmethod
     def encode(self, observations: Observations, carry: Any = None) -> tuple[LatentBatch, Any]:
         """Encode frames in order.

@@ -204,7 +204,7 @@ def _announce(cell: Cell, context: RunContext, *, threads: int) -> None:
         f"preset {plugins['preset'].name}{label}, seed {seeds.model}"
     )
     if duration := preset.get("duration"):
-        say(f"expected to take {duration}; on {context.device} with {threads} threads")
+        say(f"expected to take {duration}; on {context.device} with {threads} thread{'s' * (threads > 1)}")
     if stages := cell.task.stages(context):
         cached = {name: context.cached(name, key) for name, key in stages.items()}
         say("stages: " + ", ".join(f"{name} (cached)" if hit else name for name, hit in cached.items()))

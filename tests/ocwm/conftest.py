@@ -24,7 +24,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     def register(package: str) -> None:
         name = package.replace("_", "-")
-        metadata = site / f"{name}-0.3.0.dist-info"
+        metadata = site / f"{package}-0.3.0.dist-info"
         metadata.mkdir(parents=True)
         (metadata / "entry_points.txt").write_text(f"[ocwm.plugins]\n{package} = {package}\n")
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.3.0\n")

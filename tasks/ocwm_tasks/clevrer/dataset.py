@@ -66,8 +66,9 @@ class Removals:
 
     Attributes:
         index: number of the video.
-        collisions: for each object that can be removed, the collisions of the others up to frame 159.
-        positions: (n, 160, n, 2) float32 world units; row r is without object r, whose column is NaN.
+        collisions: for each object whose removal was simulated, the collisions of the others up to frame 159.
+        positions: (n, 160, n, 2) float32 world units; row r is without object r, whose column is NaN. All of a row is
+            NaN where the removal was not simulated.
         visible: (n, 160, n) bool.
     """
 
@@ -78,7 +79,7 @@ class Removals:
 
     @property
     def pairs(self) -> dict[int, frozenset[frozenset[int]]]:
-        """For each object, the pairs that collide without it."""
+        """For each object whose removal was simulated, the pairs that collide without it."""
         return {
             removed: frozenset(frozenset((collision.a, collision.b)) for collision in collisions)
             for removed, collisions in self.collisions.items()

@@ -145,12 +145,14 @@ class EmbeddedDataset(Dataset):
         row = states.rows[index]
         n = int(states["count"][row])
         table = np.zeros((0, 4), np.int32) if table is None else table
+        positions = states["removal_positions"][row, :n, :, :n].astype(np.float32, copy=False)
+        simulated = np.flatnonzero(np.isfinite(positions).any(axis=(1, 2, 3))).tolist()
         return Removals(
             index=index,
             collisions={
-                removed: _collisions(table[table[:, 0] == removed, 1:], before=ROLLOUT_FRAMES) for removed in range(n)
+                removed: _collisions(table[table[:, 0] == removed, 1:], before=ROLLOUT_FRAMES) for removed in simulated
             },
-            positions=states["removal_positions"][row, :n, :, :n].astype(np.float32, copy=False),
+            positions=positions,
             visible=states["removal_visible"][row, :n, :, :n],
         )
 

@@ -144,7 +144,7 @@ def _visible_events(world: World) -> Events:
 def _unseen_events(world: World) -> Events:
     if world.horizon <= OBSERVED_FRAMES:
         raise NotExecutable("events after the observed frames are not known")
-    return Events(e for e in world.events if e.objects and e.frame is not None and e.frame >= OBSERVED_FRAMES)
+    return Events([e for e in world.events if e.objects and e.frame is not None and e.frame >= OBSERVED_FRAMES])
 
 
 def _all_events(world: World) -> Events:
@@ -181,7 +181,7 @@ def _negate(world: World, truth: Any) -> str:
 
 def _filter_attribute(attribute: str) -> Callable[[World, Any, Any], Things]:
     def keep(world: World, things: Any, value: Any) -> Things:
-        return Things(i for i in _things(things) if getattr(world.objects[i], attribute) == value)
+        return Things([i for i in _things(things) if getattr(world.objects[i], attribute) == value])
 
     return keep
 
@@ -203,7 +203,7 @@ def _filter_motion(moving: bool) -> Callable[[World, Any, Any], Things]:
             visible, moves = world.visible.any(axis=0), world.moving.any(axis=0)
         else:
             raise _Failed
-        return Things(i for i in _things(things) if visible[i] and bool(moves[i]) is moving)
+        return Things([i for i in _things(things) if visible[i] and bool(moves[i]) is moving])
 
     return keep
 
@@ -224,8 +224,8 @@ def _query_direction(world: World, thing: Any, frame: Any) -> str:
 
 def _filter_kind(kind: str) -> Callable[[World, Any, Any], Events]:
     def keep(world: World, events: Any, things: Any) -> Events:
-        wanted = _one_or_more(things)
-        return Events(e for e in _events(events) if e.kind == kind and any(i in wanted for i in e.objects))
+        wanted = frozenset(_one_or_more(things))
+        return Events([e for e in _events(events) if e.kind == kind and not wanted.isdisjoint(e.objects)])
 
     return keep
 
@@ -255,12 +255,12 @@ def _filter_order(world: World, events: Any, order: Any) -> Event:
 
 def _filter_before(world: World, events: Any, event: Any) -> Events:
     limit = _frame(_event(event))
-    return Events(e for e in _events(events) if _frame(e) < limit)
+    return Events([e for e in _events(events) if _frame(e) < limit])
 
 
 def _filter_after(world: World, events: Any, event: Any) -> Events:
     limit = _frame(_event(event))
-    return Events(e for e in _events(events) if _frame(e) > limit)
+    return Events([e for e in _events(events) if _frame(e) > limit])
 
 
 def _query_frame(world: World, event: Any) -> int:
@@ -284,7 +284,7 @@ def _filter_ancestor(world: World, events: Any, event: Any) -> Events:
     causes = world.ancestors.get(_event(event))
     if causes is None:
         raise _Failed
-    return Events(e for e in _events(events) if e in causes)
+    return Events([e for e in _events(events) if e in causes])
 
 
 def _filter_counterfact(world: World, events: Any, thing: Any) -> Events:
@@ -292,7 +292,7 @@ def _filter_counterfact(world: World, events: Any, thing: Any) -> Events:
     if world.counterfactual is None or removed not in world.counterfactual:
         raise NotExecutable("what happens without an object is not known")
     happens: frozenset[Pair] = world.counterfactual[removed]
-    return Events(e for e in _events(events) if e.kind == "collision" and frozenset(e.objects) in happens)
+    return Events([e for e in _events(events) if e.kind == "collision" and frozenset(e.objects) in happens])
 
 
 def _belong_to(world: World, item: Any, events: Any) -> str:

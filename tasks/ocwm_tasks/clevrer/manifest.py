@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ocwm.artifacts import digest
 from ocwm.errors import BenchError
 from ocwm_tasks.clevrer.dataset import Dataset, Source
+from ocwm_tasks.clevrer.generator.config import GeneratorConfig
+from ocwm_tasks.clevrer.generator.layout import NAME
 from ocwm_tasks.clevrer.layout_official import SplitFiles
 
 QUESTION_TYPES = ("descriptive", "explanatory", "predictive", "counterfactual")
@@ -40,6 +43,12 @@ def data_identity(dataset: Dataset, *, source: Source = "annotation") -> dict[st
         "name": "clevrer",
         "manifest": digest({"kind": dataset.kind, "splits": contents}),
     }
+
+
+def generator_identity(config: GeneratorConfig, *, version: int, seed: int) -> dict[str, str]:
+    """Return what `data_identity` will say of embedded data that is made with these settings."""
+    about = {"name": NAME, "version": version, "seed": seed, "config": asdict(config)}
+    return {"kind": "embedded", "name": NAME, "manifest": digest(about)}
 
 
 def manifest(dataset: Dataset) -> dict[str, Any]:

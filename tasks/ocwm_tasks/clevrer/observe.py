@@ -40,7 +40,7 @@ def state_observations(scenes: Sequence[Scene]) -> Observations:
         origin, unit = FRAME_OF[scene.coordinates]
         n = len(scene.objects)
         visible[row, :, :n] = scene.visible & np.isfinite(scene.positions).all(axis=-1)
-        state[row, :, :n, :2] = np.nan_to_num((scene.positions - np.float32(origin)) / np.float32(unit))
+        state[row, :, :n, :2] = np.nan_to_num((scene.positions - np.array(origin, dtype=np.float32)) / unit)
         state[row, :, :n, 2] = 1.0
         for i, thing in enumerate(scene.objects):
             state[row, :, i, 3:] = _attributes(thing.color, thing.material, thing.shape)

@@ -6,6 +6,7 @@ Shape letters: V videos, B batch, T video frames, L clip frames, H history frame
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ocwm.interfaces import Reference, WorldModel
 from ocwm.types import ClipSpec, LatentBatch
+from ocwm_tasks.clevrer.clips import entry_frames, passes_filter
 
 
 class ClipSet:
@@ -25,21 +27,37 @@ class ClipSet:
     Args:
         latents: (V, T, N, D) float32, an array or a read-only memory map.
         clip: history, future and stride.
+        visible: (V, T, n) bool, whether each object is in view. Given, clips in which an object enters after the first
+            history frames are left out: nobody can predict an object that has not been seen (the filter that was
+            published with SlotFormer; the released C-JEPA trains on all clips).
     """
 
-    def __init__(self, latents: NDArray[np.float32], clip: ClipSpec) -> None:
+    def __init__(
+        self, latents: NDArray[np.float32], clip: ClipSpec, *, visible: NDArray[np.bool_] | None = None
+    ) -> None:
         self.latents = latents
-        self.starts = latents.shape[1] - clip.span + 1
-        if self.starts < 1:
+        starts = latents.shape[1] - clip.span + 1
+        if starts < 1:
             raise ValueError(f"videos of {latents.shape[1]} frames hold no clip of {clip.span} frames")
         self.offsets = clip.stride * np.arange(clip.length)
+        allowed = np.ones((latents.shape[0], starts), dtype=np.bool_)
+        for video in range(latents.shape[0]) if visible is not None else ():
+            assert visible is not None
+            allowed[video] = passes_filter(
+                np.arange(starts),
+                length=clip.length,
+                stride=clip.stride,
+                history=clip.history,
+                entries=entry_frames(visible[video]),
+            )
+        self.videos, self.starts = np.nonzero(allowed)
 
     def __len__(self) -> int:
-        return self.latents.shape[0] * self.starts
+        return len(self.videos)
 
     def batch(self, indices: NDArray[np.int64], generator: np.random.Generator) -> LatentBatch:
         """Clips (B, L, N, D) of the given indices; nothing is drawn."""
-        videos, starts = np.divmod(indices, self.starts)
+        videos, starts = self.videos[indices], self.starts[indices]
         clips = self.latents[videos[:, None], starts[:, None] + self.offsets]
         return LatentBatch(torch.from_numpy(np.ascontiguousarray(clips, dtype=np.float32)))
 
@@ -50,6 +68,7 @@ def extend(
     latents: Tensor,
     *,
     steps: int,
+    stride: int | None = None,
     truth: Tensor | None = None,
 ) -> Tensor:
     """Roll videos on by `steps` frames: one independent rollout for each residue of the stride, interleaved.
@@ -60,13 +79,14 @@ def extend(
     Args:
         model: in evaluation mode.
         latents: (B, T, N, D) observed frames.
-        steps: number of video frames to add.
+        steps: number of latent frames to add.
+        stride: latent frames between two frames of the model, where the data dictates it; default: the model's own.
         truth: (B, steps, N, D) the encoder's latents of the real future, for references that may read it.
 
     Returns:
         (B, steps, N, D).
     """
-    clip = model.clip
+    clip = model.clip if stride is None else replace(model.clip, stride=stride)
     total = latents.shape[1]
     if total < clip.history * clip.stride:
         raise ValueError(f"{total} frames are fewer than a history of {clip.history} at stride {clip.stride}")
@@ -79,8 +99,8 @@ def extend(
         predicted = model.rollout(LatentBatch(history), steps=per_residue, truth=truth)
     else:
         predicted = model.rollout(LatentBatch(history), steps=per_residue)
-    interleaved = predicted.latents.unflatten(0, (latents.shape[0], clip.stride)).transpose(1, 2).flatten(1, 2)
-    return interleaved[:, :steps]
+    by_residue = predicted.latents.reshape(latents.shape[0], clip.stride, *predicted.latents.shape[1:])
+    return by_residue.transpose(1, 2).flatten(1, 2)[:, :steps]
 
 
 def extend_all(
@@ -89,9 +109,10 @@ def extend_all(
     *,
     steps: int,
     device: torch.device,
+    stride: int | None = None,
     truth: NDArray[np.float32] | None = None,
     batch: int = 64,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[int], object] | None = None,
 ) -> NDArray[np.float32]:
     """`extend` for a whole data set, `batch` videos at a time: (V, steps, N, D)."""
     if isinstance(model, WorldModel):
@@ -100,7 +121,7 @@ def extend_all(
     for low in range(0, latents.shape[0], batch):
         part = torch.from_numpy(np.array(latents[low : low + batch])).to(device)
         real = None if truth is None else torch.from_numpy(np.array(truth[low : low + batch])).to(device)
-        out[low : low + batch] = extend(model, part, steps=steps, truth=real).cpu().numpy()
+        out[low : low + batch] = extend(model, part, steps=steps, stride=stride, truth=real).cpu().numpy()
         if advance is not None:
             advance(part.shape[0])
     return out

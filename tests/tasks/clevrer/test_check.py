@@ -4,11 +4,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.tasks.clevrer.clevrer_files import questions, trajectories, write_embedded, write_json, write_official
 
 from ocwm.errors import BenchError
+from ocwm_tasks.clevrer.annotation import read_annotation
 from ocwm_tasks.clevrer.check import check_dataset, render
+from ocwm_tasks.clevrer.embedded import EmbeddedDataset
+from ocwm_tasks.clevrer.generator.config import GeneratorConfig
+from ocwm_tasks.clevrer.generator.make import make_dataset
 from ocwm_tasks.clevrer.reader import open_dataset
 
 REAL = os.environ.get("OCWM_REAL_DATA")
@@ -43,6 +48,32 @@ def test_embedded_data_knows_both(tmp_path: Path) -> None:
         "counterfactual": counts(3, 3, 0),
     }
     assert report["scenes"] == {"validation": {"annotation": {"read": 3, "failed": 0}}}
+
+
+def test_generated_data_is_read_and_answers_itself(tmp_path: Path) -> None:
+    config = GeneratorConfig(train=2, validation=3, test=2, rendered_train=0, rendered_validation=1, rendered_test=0)
+    make_dataset(tmp_path, config, seed=3, workers=1)
+    data = open_dataset(tmp_path)
+    assert isinstance(data, EmbeddedDataset)
+    report = check_dataset(data, videos=True)
+    assert report["problems"] == report["disagreements"] == []
+    for split, count in (("train", 2), ("validation", 3), ("test", 2)):
+        assert report["scenes"][split]["annotation"] == {"read": count, "failed": 0}
+    for kind, row in report["executor"].items():
+        assert row["agree"] == row["choices"] - row["not_executable"]
+        assert row["not_executable"] == 0 or kind == "counterfactual"  # removals are kept for validation and test only
+    assert report["executor"]["counterfactual"]["agree"] > 0
+    from_state = data.scenes("validation").of(10000)
+    annotated = data.files("validation").annotations[10000]
+    from_file = read_annotation(annotated, index=10000)
+    seen = from_state.visible
+    np.testing.assert_array_equal(seen, from_file.visible)
+    np.testing.assert_allclose(from_state.positions[seen], from_file.positions[seen], atol=1e-4)
+    assert from_state.collisions == from_file.collisions
+    masks = data.masks("validation", 10000)
+    assert masks.shape == (160, config.height, config.width)
+    assert masks.max() <= len(from_state.objects)
+    assert data.future_frames("validation", 10000).shape == (32, config.height, config.width, 3)
 
 
 def test_trajectories_serve_where_there_is_no_annotation(tmp_path: Path) -> None:

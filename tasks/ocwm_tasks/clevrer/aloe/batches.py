@@ -18,7 +18,6 @@ from ocwm_tasks.clevrer.aloe.network import AloeBatch
 from ocwm_tasks.clevrer.aloe.tokens import PAD, PREDICTIVE, QUESTION_TYPES, UNKNOWN, FrameChoice, QuestionSet
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES
 
-
 ROW_TOKENS = 64  # of a packed text row: where attention on a CPU is fastest, at 6 % of padding
 
 

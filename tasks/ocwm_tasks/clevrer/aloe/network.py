@@ -116,7 +116,7 @@ class Block(nn.Module):
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, L, C / H) of (B, L, C)."""
         projected = functional.linear(self.norm1(x), self.self_attn.in_proj_weight, self.self_attn.in_proj_bias)
-        q, k, v = projected.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = projected.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return q, k, v
 
     def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -138,6 +138,11 @@ class Encoder(nn.Module):
         prototype = Block(sizes.width, sizes.heads, sizes.ffn_dim, sizes.dropout)
         self.layers = nn.ModuleList(copy.deepcopy(prototype) for _ in range(sizes.layers))
 
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks in order."""
+        return [layer for layer in self.layers if isinstance(layer, Block)]
+
     def joint(self, text: Tensor, video: Tensor, readable: Tensor, cls: Tensor) -> Tensor:
         """Published pass: every sequence has its own copy of the video tokens, and all tokens read each other.
 
@@ -152,11 +157,11 @@ class Encoder(nn.Module):
         """
         x = torch.cat([text, video], dim=1)
         mask = functional.pad(readable, (0, video.shape[1]), value=True)[:, None, None]
-        for layer in self.layers[:-1]:
+        *layers, last = self.blocks
+        for layer in layers:
             x = layer.attend(x, *layer.qkv(x), mask)
-        last = self.layers[-1]
         q, k, v = last.qkv(x)  # only CLS is read from the last block, so nothing else is computed there
-        return last.attend(_take(x, cls), _take(q, cls), k, v, mask)  # type: ignore[no-any-return]
+        return last.attend(_take(x, cls), _take(q, cls), k, v, mask)
 
     def shared(self, text: Tensor, video: Tensor | None, window: Tensor, owner: Tensor, cls: Tensor) -> Tensor:
         """Shared pass: video tokens read only video tokens, once for all sequences of a window.
@@ -174,15 +179,16 @@ class Encoder(nn.Module):
         mask = owner[:, :, None] == owner[:, None, :]
         if video is not None:
             mask = functional.pad(mask, (video.shape[1], 0), value=True)
-        for layer in self.layers:
+        last = self.blocks[-1]
+        for layer in self.blocks:
             q, k, v = layer.qkv(text)
-            if layer is self.layers[-1]:
+            if layer is last:
                 text, q = _take(text, cls), _take(q, cls)
                 mask = mask.gather(1, cls[..., None].expand(-1, -1, mask.shape[2]))
             if video is not None:
                 video_q, video_k, video_v = layer.qkv(video)
                 k, v = torch.cat([video_k[window], k], dim=2), torch.cat([video_v[window], v], dim=2)
-                if layer is not self.layers[-1]:
+                if layer is not last:
                     video = layer.attend(video, video_q, video_k, video_v, None)
             text = layer.attend(text, q, k, v, mask[:, None])
         return text
@@ -238,6 +244,9 @@ class AloeTransformer(nn.Module):
 class Aloe(nn.Module):
     """The reasoner's network.
 
+    `slot_scale` (D, D), where it is set, is multiplied to every slot first; None is the published network. It is no
+    part of the state dict.
+
     Args:
         sizes: of everything.
         share_video: False is the published network, in which text and video read each other, so that every
@@ -245,11 +254,14 @@ class Aloe(nn.Module):
             the video can't read the text. Same parameters.
     """
 
+    slot_scale: Tensor | None
+
     def __init__(self, sizes: AloeSizes, *, share_video: bool = False) -> None:
         super().__init__()
         self.sizes = sizes
         self.share_video = share_video
         self.transformer_model = AloeTransformer(sizes)
+        self.register_buffer("slot_scale", None, persistent=False)
 
     def forward(self, batch: AloeBatch) -> tuple[Tensor, Tensor]:
         """Answer logits (S, A) and choice logits (S,); the one that a sequence has no use for means nothing.
@@ -284,7 +296,7 @@ class Aloe(nn.Module):
                 f"and was given {tuple(video.shape[1:])}",
                 "Match encoder.num_slots and encoder.slot_dim to the latents.",
             )
-        return video
+        return video if self.slot_scale is None else video @ self.slot_scale
 
 
 def _answer_head(sizes: AloeSizes, outputs: int) -> nn.Sequential:

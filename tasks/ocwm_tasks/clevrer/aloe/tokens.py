@@ -64,7 +64,7 @@ class QuestionSet:
     @property
     def is_choice(self) -> NDArray[np.bool_]:
         """(S,) whether a sequence is a choice of a multiple-choice question."""
-        return self.choice_id != UNKNOWN
+        return np.asarray(self.choice_id != UNKNOWN)
 
 
 def tokenize(text: str, *, length: int, where: str) -> list[int]:
@@ -80,7 +80,7 @@ def tokenize(text: str, *, length: int, where: str) -> list[int]:
     if len(words) > length:
         raise BenchError(
             f"{where}: '{text}' has {len(words)} words, the reasoner takes {length}",
-            "Raise task.reasoner.question_len or task.reasoner.choice_len.",
+            "Raise task.aloe.question_len or task.aloe.choice_len.",
         )
     return [WORD_IDS[word] for word in words]
 
@@ -157,7 +157,7 @@ class FrameChoice:
     def __post_init__(self) -> None:
         if self.window not in ("published", "full"):
             raise BenchError(
-                f"task.reasoner.window='{self.window}' is unknown", suggest(self.window, ("published", "full"))
+                f"task.aloe.window='{self.window}' is unknown", suggest(self.window, ("published", "full"))
             )
 
     def span(self, length: int) -> int:
@@ -166,7 +166,7 @@ class FrameChoice:
         if self.count < 1 or self.count > span or length < span:
             raise BenchError(
                 f"the reasoner reads {self.count} of {span} frames, and the latents have {length}",
-                "Set task.reasoner.frames to no more than the frames that there are.",
+                "Set task.aloe.frames to no more than the frames that there are.",
             )
         return span
 

@@ -26,6 +26,7 @@ from ocwm_tasks.clevrer.world import World
 TYPES = ("explanatory", "predictive", "counterfactual")
 PENALTIES = (3.0, 30.0, 300.0)  # of the text-only classifier; the best in cross-validation on the training questions
 FOLDS = 3
+RARE = 3  # words and word pairs that come up less often are not learned from
 
 Scenes = Sequence[Mapping[str, Any]]
 
@@ -137,7 +138,8 @@ def text_only(train: Sequence[Item], test: Sequence[Item]) -> dict[str, float]:
     for part in sorted({item.part for item in test} & {item.part for item in train}):
         known = [item for item in train if item.part == part]
         asked = [item for item in test if item.part == part]
-        vocabulary = {name: k for k, name in enumerate(sorted({f for item in known for f in _features(item.text)}))}
+        seen = Counter(f for item in known for f in _features(item.text))
+        vocabulary = {name: k for k, name in enumerate(sorted(f for f, n in seen.items() if n >= RARE))}
         classes = sorted({item.answer for item in known})
         x, y = _matrix(known, vocabulary), np.array([classes.index(item.answer) for item in known])
         folds = np.array([item.scene % FOLDS for item in known])
@@ -179,7 +181,7 @@ def _fit(x: csr_matrix, y: NDArray[np.int64], classes: int, penalty: float) -> N
         return float(value), (x.T @ (np.exp(log_p) - wanted) + penalty * held).ravel()
 
     start = np.zeros(x.shape[1] * classes)
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
     return np.asarray(best.x).reshape(x.shape[1], classes)
 
 

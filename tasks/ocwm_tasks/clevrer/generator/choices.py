@@ -16,7 +16,6 @@ from ocwm_tasks.clevrer.generator.phrases import (
     exit_phrase,
     explanatory_question,
     pair_phrase,
-    pick,
     predictive_question,
     presence_phrase,
 )
@@ -33,7 +32,7 @@ class Option:
         content: what the option is about.
         form: kind of option.
         holds: whether the fact is true (before a "not" in the question turns it round).
-        signs: what else must be balanced: name and +1 or -1.
+        observed: whether it happens with nothing removed, where that could be taken for the answer.
         hints: what else must not go together with the answer, such as how near the two objects are.
     """
 
@@ -41,12 +40,8 @@ class Option:
     content: Hashable
     form: str
     holds: bool
-    signs: tuple[tuple[str, int], ...] = ()
+    observed: bool | None = None
     hints: tuple[Hashable, ...] = ()
-
-
-def _sign(truth: bool) -> int:
-    return 1 if truth else -1
 
 
 # Explanatory: subject = event, content = ("presence" | "entrance", object) or ("collision", event)
@@ -121,9 +116,8 @@ def counterfactual_options(facts: Facts) -> list[Option]:
     for removed, verdicts in facts.without.items():
         for pair, happens in verdicts.items():
             frame = facts.collided.get(pair)
-            signs = (("as-if", _sign(frame is not None)), ("flip", _sign((frame is not None) != happens)))
             seen = frame is not None and frame < OBSERVED_FRAMES
-            found.append(Option(removed, pair, "pair", happens, signs, hints=(("seen", seen),)))
+            found.append(Option(removed, pair, "pair", happens, frame is not None, hints=(("seen", seen),)))
     return found
 
 

@@ -8,7 +8,7 @@ Shape letters: F simulated frames, T observed samples, n objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -43,7 +43,7 @@ def make_dataset(
     *,
     seed: int,
     workers: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write the whole data set into an empty folder, in the layout of `layout.py`.
 

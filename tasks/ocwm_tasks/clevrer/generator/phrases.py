@@ -28,7 +28,7 @@ def words(text: str) -> list[str]:
 
 def pick(rng: np.random.Generator, items: Sequence[T]) -> T:
     """One of the items, each as likely as the others."""
-    return items[int(rng.integers(len(items)))]
+    return items[int(rng.random() * len(items))]
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,27 @@ class Names:
     """Every way to name each of the seen objects so that no other one fits."""
 
     def __init__(self, objects: Sequence[ObjectProperty], seen: Sequence[int]) -> None:
-        self._objects = objects
-        self._ways: dict[int, list[tuple[str, ...]]] = {}
+        self._ways: dict[tuple[int, str | None], tuple[list[Phrase], list[Phrase]]] = {}
         for i in seen:
-            self._ways[i] = [
+            unique = [
                 said
                 for size in (1, 2, 3)
                 for said in combinations(ATTRIBUTES, size)
                 if sum(all(getattr(objects[j], a) == getattr(objects[i], a) for a in said) for j in seen) == 1
             ]
+            names = [Phrase(n.text, (*n.program, "unique")) for n in (noun(objects[i], said) for said in unique)]
+            for avoid in (None, *ATTRIBUTES):
+                ways = [k for k, said in enumerate(unique) if avoid not in said]
+                shortest = [k for k in ways if len(unique[k]) == len(unique[ways[0]])]
+                longer = [k for k in ways if k not in shortest]
+                self._ways[i, avoid] = [names[k] for k in shortest], [names[k] for k in longer]
 
     def pick(self, i: int, rng: np.random.Generator, *, avoid: str | None = None) -> Phrase | None:
         """A name of object i: mostly one of the shortest. None when it has none without the attribute to `avoid`."""
-        ways = [said for said in self._ways[i] if avoid not in said]
-        if not ways:
+        shortest, longer = self._ways[i, avoid]
+        if not shortest:
             return None
-        shortest = [said for said in ways if len(said) == len(ways[0])]
-        longer = ways[len(shortest) :]
-        said = pick(rng, longer if longer and rng.random() < LONGER_NAME_SHARE else shortest)
-        phrase = noun(self._objects[i], said)
-        return Phrase(phrase.text, (*phrase.program, "unique"))
+        return pick(rng, longer if longer and rng.random() < LONGER_NAME_SHARE else shortest)
 
 
 # Events

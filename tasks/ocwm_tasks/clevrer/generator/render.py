@@ -32,6 +32,8 @@ RGB = {
 }
 PIECE = 60_000  # rays that are cast at a time: they stay in the processor's cache
 
+STILL = 1 / 16  # pixels
+
 Place = tuple[tuple[slice, slice], tuple[slice, slice]]  # rows and columns of the image, and those of the patch
 
 
@@ -74,7 +76,7 @@ class Renderer:
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self.rays = max(2, round(288 / width))  # a side of a pixel
+        self.rays = max(2, round(192 / width))  # a side of a pixel
         u, v = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
         self._floor = _floor_light(CAMERA.ground(np.stack(np.meshgrid(u, v), axis=-1)))
 
@@ -106,6 +108,9 @@ class Renderer:
         thing, frames = simulation.objects[i], len(light)
         middle = HALF_HEIGHT[thing.shape]
         state = np.concatenate([simulation.positions[:frames, i], simulation.angles[:frames, i, None]], axis=1)
+        # What moves less than can be seen need not be drawn again.
+        grid = STILL * CAMERA.width / self.width
+        state = np.round(state / grid) * grid
         u, v, depth = np.moveaxis(CAMERA.project(np.pad(state[:, :2], ((0, 0), (0, 1)), constant_values=middle)), -1, 0)
         near = (np.abs(u - 0.5) < 0.6) & (np.abs(v - 0.5) < 0.6)
         changed = np.any(state[1:] != state[:-1], axis=1) | ~near[:-1]

@@ -8,10 +8,10 @@ Shape letters: C answer classes, P candidates.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count, pairwise, product
 from math import exp
 
 import numpy as np
@@ -23,71 +23,96 @@ Floats = NDArray[np.float64]
 
 # A sum further from zero than this pulls no harder: one that can't be evened out must not drown the others.
 ENOUGH = 10.0
+TIE = 1e-3  # times a number below 1: decides between candidates that are as good as each other
 HEAVY = 4.0  # weight of the sums over a whole wording, against 1 for a word in it
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What a text is recognised by, as rows of a tally; the first `heavy` of them weigh more."""
-
-    rows: NDArray[np.int64]
-    heavy: int
+Marks = list[int]  # what a text is recognised by: rows of a tally, that of the wording first
 
 
 class Tally:
     """Running sums of answer residuals (C numbers: the answer's one-hot less the wanted shares) for every mark."""
 
     def __init__(self, classes: int) -> None:
-        self._rows: defaultdict[Hashable, int] = defaultdict(count().__next__)
-        self._sums: Floats = np.zeros((4096, classes))
+        # One numbering for all kinds of marks.
+        number = count().__next__
+        self._wordings: defaultdict[Hashable, int] = defaultdict(number)
+        self._words: defaultdict[str, int] = defaultdict(number)
+        self._pairs: defaultdict[tuple[str, str], int] = defaultdict(number)
+        self._worded: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(number))
+        self._sums: Floats = np.zeros((1024, classes))
+        self._pulls: Floats = np.zeros((1024, classes))
 
-    def read(self, text: str, frame: str, extra: Sequence[Hashable] = ()) -> Marks:
-        """Marks of a text: its wording, whatever else may give an answer away, its words, word pairs and words within the wording."""
+    def read(self, text: str, wording: str, extra: Sequence[Hashable] = ()) -> Marks:
+        """Marks of a text: its wording, its words, word pairs, words within the wording, and what else may be telling."""
         pieces = words(text)
-        names: dict[Hashable, None] = {frame: None}
-        heavy = len(names)
-        names.update(dict.fromkeys(("extra", item) for item in extra))
-        names.update(dict.fromkeys(pieces))
-        names.update(dict.fromkeys(zip(pieces, pieces[1:], strict=False)))
-        names.update(dict.fromkeys((frame, piece, "in") for piece in pieces))
-        rows = np.array([self._rows[name] for name in names], dtype=np.int64)
-        while len(self._rows) > len(self._sums):
+        rows = [
+            self._wordings[wording],
+            *map(self._words.__getitem__, pieces),
+            *map(self._pairs.__getitem__, pairwise(pieces)),
+            *map(self._worded[wording].__getitem__, pieces),
+            *map(self._wordings.__getitem__, extra),
+        ]
+        while max(rows) >= len(self._sums):
             self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
-        return Marks(rows, heavy)
+            self._pulls = np.concatenate([self._pulls, np.zeros_like(self._pulls)])
+        return rows
 
-    def drift(self, marks: Marks, residual: Floats) -> float:
-        """How much further from zero the sums would be with this candidate: negative means that it evens them out."""
-        along = np.clip(self._sums[marks.rows], -ENOUGH, ENOUGH) @ residual
-        more = HEAVY - 1
-        return float(along.sum() + more * along[: marks.heavy].sum()) / (len(along) + more * marks.heavy)
+    def drifts(self, candidates: Sequence[Marks], residuals: Floats) -> Floats:
+        """How much further from zero each candidate would bring the sums, (P,); negative: it evens them out.
+
+        Args:
+            candidates: marks of P candidates.
+            residuals: (P, C).
+        """
+        lengths = np.array([len(rows) for rows in candidates])
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        pulls = self._pulls[list(chain.from_iterable(candidates))]
+        along = (pulls * np.repeat(residuals, lengths, axis=0)).sum(axis=1)
+        total = np.add.reduceat(along, starts) + (HEAVY - 1) * along[starts]
+        return np.asarray(total / (lengths + HEAVY - 1))
 
     def add(self, marks: Marks, residual: Floats, times: int = 1) -> None:
         """Count a chosen candidate, or take it back with times = -1."""
-        self._sums[marks.rows] += times * residual
+        sums = self._sums[marks] + times * residual
+        self._sums[marks] = sums
+        self._pulls[marks] = np.minimum(np.maximum(sums, -ENOUGH), ENOUGH)
 
 
-class Contrasts:
-    """Signed counts that must stay near zero, such as correct against wrong options of a wording."""
+@dataclass(frozen=True)
+class Place:
+    """Where an option is counted: one of the cells of a group, all of which should hold about as many options."""
 
-    def __init__(self, *, cap: float, pull: float) -> None:
+    group: Hashable
+    cell: tuple[bool, ...]
+
+    def cells(self) -> Iterator[tuple[bool, ...]]:
+        """Every cell of the group."""
+        return product((False, True), repeat=len(self.cell))
+
+
+class Counts:
+    """Options chosen so far, such as correct and wrong ones of a wording.
+
+    Args:
+        cap: no cell may get ahead of the smallest one of its group by more than this.
+        pull: how strongly the smaller cells are preferred.
+    """
+
+    def __init__(self, *, cap: int, pull: float) -> None:
         self._cap = cap
         self._pull = pull
-        self._sums: dict[Hashable, float] = {}
+        self._counts: Counter[Place] = Counter()
 
-    def weight(self, signs: Sequence[tuple[Hashable, int]]) -> float:
-        """Relative chance with which a cell of options should be drawn; 0 when a count would leave its bounds."""
-        pressure = 0.0
-        for key, sign in signs:
-            total = self._sums.get(key, 0.0)
-            if abs(total + sign) > max(self._cap, abs(total)):
-                return 0.0
-            pressure += total * sign
-        return exp(min(50.0, -self._pull * pressure))
+    def weight(self, places: Sequence[Place]) -> float:
+        """Relative chance with which an option of these places should be drawn; 0 where a cell would get too far ahead."""
+        ahead = [self._counts[p] - min(self._counts[Place(p.group, cell)] for cell in p.cells()) for p in places]
+        return 0.0 if max(ahead) >= self._cap else exp(-self._pull * sum(ahead))
 
-    def add(self, signs: Sequence[tuple[Hashable, int]], times: int = 1) -> None:
+    def add(self, places: Sequence[Place], times: int = 1) -> None:
         """Count a chosen option, or take it back with times = -1."""
-        for key, sign in signs:
-            self._sums[key] = self._sums.get(key, 0.0) + times * sign
+        for place in places:
+            self._counts[place] += times
 
 
 def draw(weights: Sequence[float], rng: np.random.Generator) -> int | None:

@@ -56,7 +56,7 @@ def _sphere(rays: Rays, angle: Image, metal: bool) -> Shading:
     c = rays.x**2 + rays.y**2 + z**2 - np.float32(SPHERE_RADIUS**2)
     under = b * b - a * c
     scale = np.float32(1 / SPHERE_RADIUS)
-    t: Image = (-b - np.sqrt(np.maximum(under, 0))) / a * scale
+    t: Image = (-b - np.sqrt(np.maximum(under, np.float32(0)))) * (scale / a)
     normal = rays.x * scale + t * rays.dx, rays.y * scale + t * rays.dy, z * scale + t * rays.dz
     body, white = _light(normal, rays.view(), metal)
     return under > 0, body, white

@@ -31,7 +31,7 @@ from ocwm_tasks.clevrer.scene import Collision, ObjectProperty
 
 FRAMES = 192
 FRAME_RATE = 25
-SUBSTEPS = 4  # solver steps per frame: at 3 units/s an object moves 0.03 units, a tenth of its radius, in one
+SUBSTEPS = 3  # solver steps per frame: at 3 units/s an object moves 0.04 units, a seventh of its radius, in one
 STEP = 1 / (FRAME_RATE * SUBSTEPS)
 REST_FRAMES = 8  # a contact is a new collision when the pair has been apart for this many frames
 LEAVE_MARGIN = 0.35  # an object whose centre is this far outside the view has left the world for good
@@ -56,7 +56,7 @@ _STATE = BodyFields.BODY_ID | BodyFields.POSITION | BodyFields.ANGLE | BodyField
 
 @dataclass(frozen=True)
 class Start:
-    """How an object comes into the world: at `frame`, position in units, velocity in units/s, angle in rad, spin in rad/s."""
+    """How an object comes into the world: frame, position (units), velocity (units/s), angle and spin (rad, rad/s)."""
 
     frame: int
     position: tuple[float, float]

@@ -1,4 +1,4 @@
-"""Answers of the symbolic reasoner to the questions of a split, and how good they are.
+"""Answers of the symbolic reasoner to the questions of a split.
 
 Shape letters: V videos, S answers (one for each descriptive question and one for each choice of the others).
 """
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ocwm_tasks.clevrer.accuracy import Items, Outcome
 from ocwm_tasks.clevrer.aloe.tokens import (
     ANSWER_IDS,
     CHOICE_IDS,
@@ -34,41 +35,26 @@ Question = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """One row for each descriptive question and for each choice; descriptive ones first, each in file order.
+class SymbolicOutcome(Outcome):
+    """Answers with what only programs know of; `prediction` may be `ERROR` or `NOT_EXECUTABLE`.
 
     Attributes:
-        scene: (S,) int64 scene index.
-        question_id: (S,) int64, unique within a scene.
-        choice_id: (S,) int64, `UNKNOWN` (-1) for descriptive questions.
-        type: (S,) int64 index into QUESTION_TYPES.
-        label: (S,) int64 true answer: class of descriptive answers, 1 correct and 0 wrong for choices; `UNKNOWN` where
-            the file gives none.
-        prediction: (S,) int64 in the same code, `ERROR` or `NOT_EXECUTABLE`.
-        flips: (S,) int8: for choices of counterfactual questions 1 where the truth differs from what happens with
+        flips: (S,) int8: for options of counterfactual questions 1 where the truth differs from what happens with
             nothing removed, 0 where not; -1 elsewhere and where that is not known.
     """
 
-    scene: Ints
-    question_id: Ints
-    choice_id: Ints
-    type: Ints
-    label: Ints
-    prediction: Ints
     flips: NDArray[np.int8]
-
-    def __len__(self) -> int:
-        return len(self.scene)
-
-    @property
-    def correct(self) -> Bools:
-        """(S,) whether the prediction is the true answer."""
-        return np.asarray((self.prediction == self.label) & (self.label != UNKNOWN))
 
     @property
     def scored(self) -> Bools:
         """(S,) whether there is something to score: a known answer and a program that could be tried."""
         return np.asarray((self.label != UNKNOWN) & (self.prediction != NOT_EXECUTABLE))
+
+    @property
+    def by_flip(self) -> dict[str, Items]:
+        """Counterfactual options whose truth flips against the observation, and those whose truth does not."""
+        cases = (("flipped", 1), ("same", 0))
+        return {f"counterfactual.{name}": self.options(self.flips == value) for name, value in cases}
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ def answer_questions(
     scene_index: Ints,
     removal: RemovalSource | None = None,
     facts: Mapping[int, World] | None = None,
-) -> tuple[Outcomes, dict[str, float]]:
+) -> tuple[SymbolicOutcome, dict[str, float]]:
     """Answer the questions of the videos that were read.
 
     Args:
@@ -129,36 +115,8 @@ def answer_questions(
     ]
     table = np.array(columns, dtype=np.int64).reshape(-1, 7).T
     scene, question_id, choice_id, kind, label, prediction, flips = table
-    outcomes = Outcomes(scene, question_id, choice_id, kind, label, prediction, flips.astype(np.int8))
+    outcomes = SymbolicOutcome(scene, question_id, choice_id, kind, label, prediction, flips.astype(np.int8))
     return outcomes, counts
-
-
-def accuracies(outcomes: Outcomes) -> dict[str, tuple[float, int]]:
-    """Shares of right answers with the number of items behind each, keyed `type.unit`.
-
-    `descriptive`, `<type>.per_option`, `<type>.per_question` (all options right), and for counterfactual options
-    `counterfactual.flipped` and `counterfactual.same`. What can't be scored is left out; a type without items is too.
-    """
-    found: dict[str, tuple[float, int]] = {}
-    scored = outcomes.scored
-    for kind, name in enumerate(QUESTION_TYPES):
-        mine = scored & (outcomes.type == kind)
-        if not mine.any():
-            continue
-        right = outcomes.correct[mine]
-        if kind == DESCRIPTIVE:
-            found[name] = float(right.mean()), len(right)
-            continue
-        found[f"{name}.per_option"] = float(right.mean()), len(right)
-        keys = np.stack([outcomes.scene[mine], outcomes.question_id[mine]])
-        _, question = np.unique(keys, axis=1, return_inverse=True)
-        wrong = np.bincount(question.ravel(), weights=~right)
-        found[f"{name}.per_question"] = float((wrong == 0).mean()), len(wrong)
-    for name, flips in (("flipped", 1), ("same", 0)):
-        mine = scored & (outcomes.flips == flips)
-        if mine.any():
-            found[f"counterfactual.{name}"] = float(outcomes.correct[mine].mean()), int(mine.sum())
-    return found
 
 
 def _items(scenes: Sequence[Question], scene_index: Ints) -> list[_Item]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ocwm.errors import BenchError
 from ocwm_tasks.clevrer.symbolic.events import (
     CollisionRules,
     Collisions,
@@ -23,9 +24,10 @@ from ocwm_tasks.clevrer.symbolic.events import (
 )
 from ocwm_tasks.clevrer.symbolic.tracks import NUM_PAIR_CLASSES, Bools, Float32, Ints, Tracks
 
-# Noise in units, and the samples over which velocities may be measured at that noise.
-LEVELS = ((0.0, (1, 2)), (0.003, (2, 4)), (0.01, (4, 6)), (0.03, (6,)))
-IMPULSES = tuple(float(x) for x in np.geomspace(1e-3, 0.064, 13))  # units per frame
+# Lengths are counted in the usual distance of the centres at a contact, so that any coordinates will do.
+# Noise, and the samples over which velocities may be measured at that noise.
+LEVELS = ((0.0, (1, 2)), (0.005, (2, 4)), (0.017, (4, 6)), (0.05, (6,)))
+IMPULSES = np.geomspace(0.0048, 0.11, 10)  # per frame
 _COOLDOWN_FRAMES = 8
 _MATCH_FRAMES = 6  # between a found and a true collision
 _STEPS = 12  # values tried for each of the two distances
@@ -62,30 +64,40 @@ def fit_rules(tracks: Tracks, truth: Collisions, *, seed: int = 0, max_videos: i
         truth: their collisions, in slots; those of which not both objects can be seen are left out.
         seed: of the noise.
         max_videos: the first so many videos are used.
+
+    Raises:
+        BenchError: no collision among them.
     """
     tracks = tracks[slice(max_videos)]
     truth = Collisions.of_rows(truth.rows()[truth.video < max_videos])
     rng = np.random.default_rng(seed)
     usual = _usual_distances(pair_signals(tracks, window=1), tracks.frames, truth)
+    length = float(np.median(usual))
     rules = []
     for level, windows in LEVELS:
-        noise = level * rng.standard_normal(tracks.positions.shape, dtype=np.float32)
+        noise = np.float32(level * length) * rng.standard_normal(tracks.positions.shape, dtype=np.float32)
         noisy = replace(tracks, positions=np.where(tracks.visible[..., None], tracks.positions + noise, np.float32(0)))
-        rules.append(_fit_level(noisy, truth, usual, windows))
-    return EventRules(tuple(level for level, _ in LEVELS), tuple(rules), tuple(high for _, high in usual))
+        rules.append(_fit_level(noisy, truth, usual, windows, length=length))
+    return EventRules(tuple(level * length for level, _ in LEVELS), tuple(rules), tuple(high for _, high in usual))
 
 
 def _fit_level(
-    tracks: Tracks, truth: Collisions, usual: Sequence[tuple[float, float]], windows: Sequence[int]
+    tracks: Tracks,
+    truth: Collisions,
+    usual: Sequence[tuple[float, float]],
+    windows: Sequence[int],
+    *,
+    length: float,
 ) -> CollisionRules:
     cooldown = max(1, _COOLDOWN_FRAMES // tracks.spacing)
+    impulses = [float(x) for x in IMPULSES * length]
     best, best_f1 = None, -1.0
     for window in windows:
         case = _encounters(tracks, truth, usual, window)
         chosen, counts = [], np.zeros(3, dtype=np.int64)
         for kind in range(NUM_PAIR_CLASSES):
             mine = _of_kind(case, kind)
-            chosen.append(_fit_kind(mine, *usual[kind], cooldown=cooldown))
+            chosen.append(_fit_kind(mine, *usual[kind], impulses=impulses, cooldown=cooldown))
             counts += _count(mine, *chosen[-1], cooldown=cooldown)
         if _f1(counts) > best_f1 + _SLACK:
             reach, impulse, overlap = zip(*chosen, strict=True)
@@ -102,7 +114,7 @@ def _usual_distances(signals: PairSignals, frames: Ints, truth: Collisions) -> l
     kind = signals.kind[truth.video, pair]
     seen = np.isfinite(contact)
     if not seen.any():
-        raise ValueError("there is no visible collision to fit the rules on")
+        raise BenchError("the training videos show no collision to fit the event rules on", "Use more training videos.")
     groups = [contact[seen & (kind == k)] for k in range(NUM_PAIR_CLASSES)]
     ranges = [np.percentile(group if len(group) >= _FEW else contact[seen], [2, 98]) for group in groups]
     return [(float(low), float(high)) for low, high in ranges]
@@ -147,17 +159,19 @@ def _of_kind(case: Encounters, kind: int) -> Encounters:
     return Encounters(kept, case.truth[rows], case.near_truth[rows], case.tolerance)
 
 
-def _fit_kind(case: Encounters, low: float, high: float, *, cooldown: int) -> tuple[float, float, float]:
+def _fit_kind(
+    case: Encounters, low: float, high: float, *, impulses: Sequence[float], cooldown: int
+) -> tuple[float, float, float]:
     """(reach, impulse, overlap) of one shape pair, improved one after the other.
 
     Of equally good distances the widest is taken, because predictions blur contacts, and of impulses the middle one.
     """
     grids: dict[str, Sequence[float]] = {
-        "impulse": IMPULSES,
+        "impulse": impulses,
         "reach": [float(x) for x in np.linspace(0.97 * low, 1.25 * high, _STEPS)],
         "overlap": [float(x) for x in np.linspace(0.8 * low, 1.02 * high, _STEPS)],
     }
-    values = {"reach": 1.05 * high, "impulse": IMPULSES[len(IMPULSES) // 2], "overlap": 0.9 * low}
+    values = {"reach": 1.05 * high, "impulse": impulses[len(impulses) // 2], "overlap": 0.9 * low}
     for _ in range(_ROUNDS):
         for name, grid in grids.items():
             tried = [{**values, name: value} for value in grid]

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ocwm.interfaces import Reference, WorldModel
 from ocwm.types import LatentBatch
-from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES
 from ocwm_tasks.clevrer.symbolic.probe import COLUMNS, SEEN, RidgeProbe
 from ocwm_tasks.clevrer.symbolic.tracks import Bools, Float32, Ints, pair_classes
 from ocwm_tasks.clevrer.world import Event
@@ -55,13 +54,11 @@ class Imagined:
 
     Attributes:
         state: (R, T, N, 3) float32 x, y and visibility, read by the probe; zero for the removed slot.
-        imagined: (R, T, N) bool, predicted and not observed.
-        driven: (R, T, N) bool, driven by the removal rollout itself (not by the rollout of the whole video).
+        driven: (R, T, N) bool, predicted by the removal rollout, not taken from the video.
         calls: number of batched calls of the model.
     """
 
     state: Float32
-    imagined: Bools
     driven: Bools
     calls: int
 
@@ -152,8 +149,7 @@ def imagine(
         calls += some.calls
         if advance is not None:
             advance(len(rows))
-    future = np.arange(frames) >= OBSERVED_FRAMES
-    return Imagined(state, driven | future[:, None], driven, calls)
+    return Imagined(state, driven, calls)
 
 
 class _Rollout:

@@ -6,7 +6,7 @@ Shape letters: V videos, T samples, N slots, P pairs of slots.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,7 @@ _VIDEOS_AT_ONCE = 64
 _APPROACH_FRAMES = 8
 _PUSH_PER_CHANGE = 10.0
 _PUSH_PER_CLOSING = 4.0
+_PUSH_BEFORE_SEAM = 0.9
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,14 @@ def pair_signals(tracks: Tracks, *, window: int) -> PairSignals:
     approach, _ = velocities(tracks, max(window, _APPROACH_FRAMES // tracks.spacing))
     closing = ((approach[:, :, second] - approach[:, :, first]) * away).sum(axis=-1)
     push = np.minimum(own + others, np.minimum(_PUSH_PER_CHANGE * np.minimum(own, others), _PUSH_PER_CLOSING * closing))
+    # Braking pushes too, but it did so a moment ago already.
+    ago = window + 2
+    push[:, ago:] -= np.nan_to_num(push[:, :-ago]).clip(min=0.0)
+    # Just before a seam, what comes after it stands for the missing step, so a contact in that step looks the same from
+    # both sides: it belongs to the later one.
+    seam = np.zeros_like(tracks.imagined)
+    seam[:, :-1] = tracks.imagined[:, 1:] != tracks.imagined[:, :-1]
+    push = np.where(seam[:, :, first] | seam[:, :, second], _PUSH_BEFORE_SEAM * push, push)
     return PairSignals(
         first,
         second,
@@ -218,21 +227,21 @@ def spread(happens: Bools, samples: int) -> Bools:
 def find_collisions(tracks: Tracks, rules: EventRules) -> Collisions:
     """Collisions of all videos at all samples.
 
-    Observed and imagined samples are judged each by the rules for the noise that is measured on them.
+    Those between observed samples are found without a look at the imagined ones. Observed and imagined samples are
+    judged each by the rules for the noise that is measured on them.
     """
-    seen, dreamt = (rules.at(jitter(tracks, tracks.visible & kind)) for kind in (~tracks.imagined, tracks.imagined))
-    observed = _found(tracks, seen)
-    imagined = observed if dreamt == seen else _found(tracks, dreamt)
-    if imagined is observed:
+    seen = replace(tracks, visible=tracks.visible & ~tracks.imagined)
+    observed = _found(seen, rules.at(jitter(seen, seen.visible)))
+    if not tracks.imagined.any():
         return observed
-    mine = ~_in_imagination(tracks, observed)
-    others = _in_imagination(tracks, imagined)
+    dreamt = rules.at(jitter(tracks, tracks.imagined))
+    rows = _found(tracks, dreamt).rows()
+    rows = rows[_is_imagined(tracks, rows)]
     # A contact on the border of the two may be found on both sides.
-    earlier = {(int(v), int(a), int(b)): int(f) for v, f, a, b in observed.rows()[mine]}
-    cooldown = dreamt.cooldown * tracks.spacing
-    fresh = [int(f) - earlier.get((int(v), int(a), int(b)), -cooldown) >= cooldown for v, f, a, b in imagined.rows()]
-    rows = np.concatenate([observed.rows()[mine], imagined.rows()[others & np.array(fresh, dtype=np.bool_)]])
-    return Collisions.of_rows(rows)
+    latest = {(int(v), int(a), int(b)): int(f) for v, f, a, b in observed.rows()}
+    apart = dreamt.cooldown * tracks.spacing
+    fresh = [int(f) - latest.get((int(v), int(a), int(b)), -apart) >= apart for v, f, a, b in rows]
+    return Collisions.of_rows(np.concatenate([observed.rows(), rows[np.array(fresh, dtype=np.bool_)]]))
 
 
 def _found(tracks: Tracks, rules: CollisionRules) -> Collisions:
@@ -246,10 +255,11 @@ def _found(tracks: Tracks, rules: CollisionRules) -> Collisions:
     return Collisions.of_rows(np.concatenate(found))
 
 
-def _in_imagination(tracks: Tracks, found: Collisions) -> Bools:
-    sample = np.searchsorted(tracks.frames, found.frame)
-    cells = tracks.imagined
-    return np.asarray(cells[found.video, sample, found.first] | cells[found.video, sample, found.second])
+def _is_imagined(tracks: Tracks, rows: Ints) -> Bools:
+    """Whether one of the two objects was imagined, for rows [video, frame, first, second]."""
+    video, frame, first, second = rows.T
+    sample = np.searchsorted(tracks.frames, frame)
+    return np.asarray(tracks.imagined[video, sample, first] | tracks.imagined[video, sample, second])
 
 
 def _by_pair(values: tuple[float, ...], kind: Ints) -> Float32:

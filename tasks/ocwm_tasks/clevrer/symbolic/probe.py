@@ -126,24 +126,27 @@ class RidgeProbe:
         """State columns (..., K) of latents (..., D)."""
         return latents @ self.weights.astype(np.float32) + self.intercept.astype(np.float32)
 
-    def decode(self, latents: NDArray[np.float32], *, observed: int = OBSERVED_FRAMES) -> SlotStates:
+    def decode(
+        self, latents: NDArray[np.float32], *, observed: int | NDArray[np.int64] = OBSERVED_FRAMES
+    ) -> SlotStates:
         """States of latents (V, T, N, D).
 
         Args:
             latents: an array or a memory map.
-            observed: attributes are voted over the first `observed` frames.
+            observed: attributes are voted over the first `observed` frames, one number or (V,).
         """
         videos, frames, slots = latents.shape[:3]
         positions = np.empty((videos, frames, slots, 2), dtype=np.float32)
         visible = np.empty((videos, frames, slots), dtype=np.float32)
+        votes = np.arange(frames) < np.broadcast_to(observed, (videos,))[:, None]
         labels = {name: np.full((videos, slots), -1) for name in ("color", "material", "shape")}
         for part in _parts(videos):
             state = self.read(np.asarray(latents[part]))
             positions[part] = state[..., COLUMNS["position"]]
             visible[part] = state[..., COLUMNS["visible"]][..., 0]
-            seen = visible[part, :observed] > SEEN
+            seen = (visible[part] > SEEN) & votes[part, :, None]
             for name, ids in labels.items():
-                scores = np.einsum("vtnk,vtn->vnk", state[:, :observed, :, COLUMNS[name]], seen.astype(np.float32))
+                scores = np.einsum("vtnk,vtn->vnk", state[..., COLUMNS[name]], seen.astype(np.float32))
                 ids[part] = np.where(seen.any(axis=1), scores.argmax(axis=-1), -1)
         return SlotStates(positions, visible, labels["color"], labels["material"], labels["shape"])
 

@@ -77,9 +77,7 @@ class SymbolicReasoner:
         targets = targets_of(scenes, slot_of, num_slots=latents.shape[2])
         probe = fit_probe(latents, targets, frame_step=frame_step)
         frames = scenes[0].frames
-        observed = int((frames < OBSERVED_FRAMES).sum())
-        states = probe.decode(latents, observed=observed)
-        # Debounce and imagination don't matter on training videos: all of it was observed.
+        states = probe.decode(latents, observed=int((frames < OBSERVED_FRAMES).sum()))
         tracks = tracks_of(states, frames, imagined=np.zeros(targets.visible.shape, dtype=np.bool_))
         rows = [
             (video, collision.frame, slot_of[video, collision.a], slot_of[video, collision.b])
@@ -90,16 +88,19 @@ class SymbolicReasoner:
         rules = fit_rules(tracks, Collisions.of_rows(np.array(rows, dtype=np.int64)), seed=seed)
         return cls(probe, rules, moving=_fit_moving(tracks, scenes, slot_of))
 
-    def read(self, latents: Float32, *, frames: Ints | None = None) -> Reading:
-        """Facts of videos whose latents are observed up to frame 127 and imagined from there on.
+    def read(self, latents: Float32, *, frames: Ints | None = None, observed: int | Ints | None = None) -> Reading:
+        """Facts of videos whose first samples are observed and the others imagined.
 
         Args:
             latents: (V, T, N, D).
             frames: (T,) video frame of each sample; default 0, 1, 2, ...
+            observed: number of observed samples, one or (V,); default: those before frame 128.
         """
         frames = np.arange(latents.shape[1]) if frames is None else frames
-        states = self.probe.decode(latents, observed=int((frames < OBSERVED_FRAMES).sum()))
-        tracks = tracks_of(states, frames)
+        seen = np.broadcast_to((frames < OBSERVED_FRAMES).sum() if observed is None else observed, len(latents))
+        states = self.probe.decode(latents, observed=seen)
+        imagined = np.arange(len(frames)) >= seen[:, None]
+        tracks = tracks_of(states, frames, imagined=np.broadcast_to(imagined[..., None], latents.shape[:3]))
         collisions = find_collisions(tracks, self.rules)
         worlds, slots = [], []
         rows = np.flatnonzero(frames % SAMPLE_STEP == 0)
@@ -137,7 +138,8 @@ class SymbolicReasoner:
         states = reading.states
         attributes = {name: getattr(states, name)[removals.video] for name in ("color", "material", "shape")}
         shown = SlotStates(imagined.state[..., :2], imagined.state[..., 2], **attributes)
-        tracks = tracks_of(shown, reading.tracks.frames, imagined=imagined.imagined, shortest=1)
+        known = reading.tracks.imagined[removals.video]
+        tracks = tracks_of(shown, reading.tracks.frames, imagined=imagined.driven | known, shortest=0)
         collisions = find_collisions(tracks, self.rules).within(0, ROLLOUT_FRAMES)
         pairs: dict[int, dict[int, frozenset[Pair]]] = {}
         for row, (video, thing) in enumerate(asked):

@@ -80,5 +80,4 @@ class TrueRemoval:
             state[np.arange(len(video)), :, slot] = 0.0
             parts.append(state)
         state = np.concatenate(parts)
-        nothing = np.zeros(state.shape[:3], dtype=np.bool_)
-        return Imagined(state, nothing, nothing, calls=0)
+        return Imagined(state, np.zeros(state.shape[:3], dtype=np.bool_), calls=0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
-from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, SHAPES
+from ocwm_tasks.clevrer.scene import SHAPES
 from ocwm_tasks.clevrer.symbolic.probe import SEEN, SlotStates
 
 Float32 = NDArray[np.float32]
@@ -29,8 +29,8 @@ class Tracks:
         frames: (T,) int64 video frames of the samples, ascending and evenly spaced.
         positions: (V, T, N, 2) float32, zero where not visible.
         visible: (V, T, N) bool, without gaps and glimpses that are too short to be true.
-        imagined: (V, T, N) bool: the sample was predicted, not observed. The step between an observed and a predicted
-            sample is no motion.
+        imagined: (V, T, N) bool: the sample was predicted, not observed. From its first predicted sample on all of a
+            slot's samples are. The step between an observed and a predicted sample is no motion.
         shape: (V, N) int64 index into `SHAPES`; -1 for a slot that holds no object.
     """
 
@@ -60,8 +60,7 @@ def tracks_of(
     states: SlotStates,
     frames: Ints,
     *,
-    imagined: Bools | None = None,
-    debounce: int = 1,
+    imagined: Bools,
     shortest: int = 2,
 ) -> Tracks:
     """Clean the states of slots into tracks.
@@ -69,16 +68,18 @@ def tracks_of(
     Args:
         states: as read by the probe, V videos of T samples.
         frames: (T,) video frames of the samples.
-        imagined: (V, T, N) bool, see `Tracks`; by default all samples after the observed frames.
-        debounce: gaps and glimpses of up to `2 * debounce` samples are mended; 0 mends nothing.
-        shortest: a slot that is visible in fewer observed samples holds no object.
+        imagined: (V, T, N) bool, see `Tracks`.
+        shortest: a slot that is visible in fewer observed samples holds no object; 0 trusts `states.shape`.
     """
-    visible = steady(states.visible > SEEN, debounce)
-    observed = frames < OBSERVED_FRAMES
-    held = (visible[:, observed].sum(axis=1) >= shortest) & (states.shape >= 0)
+    # A gap or a glimpse of two frames is a slip of the reading; of samples further apart nobody can tell.
+    debounce = 1 if frames[1] - frames[0] == 1 else 0
+    shown = states.visible > SEEN
+    # What is imagined must not change what was observed.
+    last = np.take_along_axis(shown, np.maximum(imagined.argmax(axis=1, keepdims=True) - 1, 0), axis=1)
+    observed = steady(np.where(imagined, last, shown), debounce)
+    visible = np.where(imagined, steady(shown, debounce), observed)
+    held = ((visible & ~imagined).sum(axis=1) >= shortest) & (states.shape >= 0)
     visible = visible & held[:, None]
-    if imagined is None:
-        imagined = np.broadcast_to(~observed[:, None], visible.shape)
     shape = np.where(held, states.shape, -1)
     positions = np.where(visible[..., None], states.positions, np.float32(0))
     return Tracks(frames, positions, visible, imagined, shape)
@@ -99,25 +100,38 @@ def velocities(tracks: Tracks, window: int) -> tuple[Float32, Float32]:
     """Velocity before and after each sample, each (V, T, N, 2) in units per frame; nan where there is no motion to see.
 
     Before sample t: the mean step of the `window` steps that end at t - 1. After: of those that start at t. The step
-    into t itself is left out, because in it the two may mix. Steps from or to a frame without the object and steps
-    over a seam don't count.
+    into t itself is left out, because in it the two may mix. Steps from or to a sample without the object don't count,
+    and in place of a step between observation and imagination stands the one beyond it.
     """
     steps, counted = _steps(tracks)
+    samples = np.arange(len(tracks.frames))
+    before = _mean_steps(_bridged(steps, counted, -1), samples - 1 - window, samples - 1)
+    after = _mean_steps(_bridged(steps, counted, 1), samples, samples + window)
+    spacing = np.float32(tracks.spacing)
+    return before / spacing, after / spacing
+
+
+def _bridged(steps: Float32, counted: Bools, way: int) -> tuple[Float32, Bools]:
+    """Steps with those that don't count replaced by the neighbour `way` steps on, where that one counts."""
+    beyond, beyond_counted = np.roll(steps, -way, axis=1), np.roll(counted, -way, axis=1)
+    edge = 0 if way < 0 else -1
+    beyond_counted[:, edge] = False
+    return np.where(counted[..., None], steps, beyond), counted | beyond_counted
+
+
+def _mean_steps(steps_counted: tuple[Float32, Bools], low: Ints, high: Ints) -> Float32:
+    """Mean of the steps low .. high - 1 that count, for each sample; nan where none does."""
+    steps, counted = steps_counted
     # Running sums: entry t holds the steps before step t.
-    sums = np.zeros((*tracks.positions.shape[:1], steps.shape[1] + 1, *steps.shape[2:]))
+    sums = np.zeros((steps.shape[0], steps.shape[1] + 1, *steps.shape[2:]))
     np.cumsum(np.where(counted[..., None], steps, 0.0), axis=1, out=sums[:, 1:])
     counts = np.zeros(sums.shape[:3])
     np.cumsum(counted, axis=1, out=counts[:, 1:])
-    samples = np.arange(len(tracks.frames))
-
-    def mean_step(low: Ints, high: Ints) -> Float32:
-        low, high = np.clip(low, 0, len(samples) - 1), np.clip(high, 0, len(samples) - 1)
-        total, number = sums[:, high] - sums[:, low], counts[:, high] - counts[:, low]
-        mean = np.full(total.shape, np.nan)
-        np.divide(total, tracks.spacing * number[..., None], out=mean, where=number[..., None] > 0)
-        return mean.astype(np.float32)
-
-    return mean_step(samples - 1 - window, samples - 1), mean_step(samples, samples + window)
+    low, high = np.clip(low, 0, steps.shape[1]), np.clip(high, 0, steps.shape[1])
+    total, number = sums[:, high] - sums[:, low], (counts[:, high] - counts[:, low])[..., None]
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, number, out=mean, where=number > 0)
+    return mean.astype(np.float32)
 
 
 def jitter(tracks: Tracks, cells: Bools) -> float:

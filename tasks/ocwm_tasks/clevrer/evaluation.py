@@ -1,0 +1,209 @@
+"""Measures a trained world model or a reference: rollout errors, symbolic reasoner, ALOE.
+
+Shape letters: V videos, T observed frames, K predicted frames, N slots, D slot dimension, n objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocwm.context import Evaluation, RunContext
+from ocwm.interfaces import Reference, WorldModel
+from ocwm_tasks.clevrer.aloe.tokens import COUNTERFACTUAL, QUESTION_TYPES
+from ocwm_tasks.clevrer.answering import answer_with_aloe
+from ocwm_tasks.clevrer.measures import Figures
+from ocwm_tasks.clevrer.observe import state_observations
+from ocwm_tasks.clevrer.pipeline import Pipeline
+from ocwm_tasks.clevrer.rollout_metrics import collision_f1, position_errors, slot_errors
+from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES, Scene
+from ocwm_tasks.clevrer.symbolic.answers import SymbolicOutcome, answer_questions
+from ocwm_tasks.clevrer.symbolic.reasoner import Reading, idle_future
+from ocwm_tasks.clevrer.symbolic.sources import ModelRemoval, RemovalSource, TrueRemoval
+from ocwm_tasks.clevrer.world import World
+
+if TYPE_CHECKING:
+    from ocwm_tasks.clevrer.task import ClevrerTask
+
+REFERENCES = ("copy_last", "constant_velocity", "true_future", "no_rollout", "question_only")
+Float32 = NDArray[np.float32]
+
+
+def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
+    """Do all stages of a run and measure."""
+    pipeline = Pipeline(task, context)
+    model = context.model
+    curves: dict[str, list[dict[str, float]]] = {}
+    if curve := pipeline.train():
+        curves["world_model"] = curve
+    figures = Figures(np.random.default_rng(context.seeds.eval), task.draws)
+    notes: dict[str, Any] = {"references": list(REFERENCES), "probe": pipeline.symbolic.probe.report.as_dict()}
+    share: dict[str, float] = {}
+    warnings = _warnings(pipeline)
+    sees_video = not isinstance(model, Reference) or model.sees_video
+    predicted = pipeline.rollout(task.split)
+    collapsed: list[str] = []
+    if sees_video:
+        with context.measure("symbolic"):
+            reading = pipeline.symbolic.read(
+                pipeline.rolled(task.split), frames=pipeline.frames[: pipeline.length(predicted)]
+            )
+            if predicted is not None:
+                collapsed += _add_rollout(figures, pipeline, predicted, reading)
+            if "symbolic" in task.reasoners:
+                notes["symbolic"] = _add_symbolic(figures, pipeline, reading, predicted, share)
+    if "aloe" in task.reasoners:
+        outcome, curves["aloe"], seen = answer_with_aloe(pipeline)
+        figures.add_answers("aloe", outcome, asked=_asked(pipeline))
+        share.update({f"aloe.{name}": value for name, value in seen.items()})
+        collapsed += _constant_answers(outcome.type, outcome.prediction)
+    notes["imagined_share"] = share
+    return Evaluation(
+        metrics=figures.complete(task.metrics()),
+        items=figures.items,
+        notes=notes,
+        curves=curves,
+        data=dict(context.data or {}),
+        split={"name": task.split, "hash": pipeline.measured.hash},
+        warnings=warnings,
+        collapsed=collapsed,
+        protocol=task.protocol,
+    )
+
+
+def _add_rollout(figures: Figures, pipeline: Pipeline, predicted: Float32, reading: Reading) -> list[str]:
+    """Add rollout errors; return the figures in which a learned model is no better than repeating the last frame."""
+    task, videos, scenes = pipeline.task, pipeline.latents(pipeline.task.split), pipeline.measured.scenes
+    observed, horizons = pipeline.observed, task.horizons_for(pipeline.steps)
+    probe = pipeline.symbolic.probe
+    errors = position_errors(probe, predicted, scenes, videos.slot_of, observed=observed, horizons=horizons)
+    reaches = videos.latents.shape[1] >= observed + pipeline.steps
+    slots = (
+        slot_errors(predicted, videos.latents[:, observed : observed + pipeline.steps], horizons=horizons)
+        if reaches
+        else None
+    )
+    for column, horizon in enumerate(horizons):
+        only = replace(errors, value=errors.value[:, column], weight=errors.weight[:, column])
+        figures.add_videos(f"rollout.position_error.{horizon}", only, videos.index)
+        if slots is not None:
+            only = replace(slots, value=slots.value[:, column], weight=slots.weight[:, column])
+            figures.add_videos(f"rollout.slot_error.{horizon}", only, videos.index)
+    frames = pipeline.frames
+    first, end = int(frames[observed]), int(frames[-1]) + 1
+    f1, eventful = collision_f1(reading.collisions, scenes, videos.slot_of, first=first, end=end)
+    figures.add_videos("rollout.collision_f1.all", f1, videos.index, scale=100.0)
+    figures.add_videos("rollout.collision_f1.eventful", f1[eventful], videos.index[eventful], scale=100.0)
+    if not isinstance(pipeline.context.model, WorldModel):
+        return []
+    still = np.broadcast_to(videos.latents[:, observed - 1 : observed], predicted.shape)
+    floor = position_errors(probe, still, scenes, videos.slot_of, observed=observed, horizons=horizons).mean()
+    return [
+        f"rollout.position_error.{horizon}"
+        for horizon, ours, least in zip(horizons, errors.mean(), floor, strict=True)
+        if ours >= least
+    ]
+
+
+def _add_symbolic(
+    figures: Figures, pipeline: Pipeline, reading: Reading, predicted: Float32 | None, share: dict[str, float]
+) -> dict[str, float]:
+    """Add the symbolic reasoner's accuracies; return its counts."""
+    measured = pipeline.measured
+    embedded = pipeline.dataset.kind == "embedded"
+    facts = {s.index: World.from_scene(s) for s in measured.scenes} if embedded else None
+    shown = idle_future(reading) if predicted is None and embedded else reading
+    removal, free = _removals(pipeline, predicted)
+
+    def ask(source: RemovalSource | None) -> tuple[SymbolicOutcome, dict[str, float]]:
+        return answer_questions(
+            pipeline.symbolic,
+            shown,
+            measured.questions,
+            scene_index=pipeline.latents(pipeline.task.split).index,
+            removal=source,
+            facts=facts,
+        )
+
+    outcomes, counts = ask(removal)
+    figures.add_answers("symbolic", outcomes, asked=_asked(pipeline))
+    for key, items in outcomes.by_flip.items():
+        figures.add_items(f"symbolic.{key}", items)
+    if free is not None:
+        loose, loose_counts = ask(free)
+        figures.add_items("symbolic.counterfactual.free_running", loose.options(loose.type == COUNTERFACTUAL))
+        counts["free_running_imagined_object_frames"] = loose_counts["imagined_object_frames"]
+    if predicted is not None and embedded:
+        share["symbolic.predictive"] = (ROLLOUT_FRAMES - OBSERVED_FRAMES) / ROLLOUT_FRAMES
+    if counts["removals"]:
+        visible = reading.tracks.visible.any(axis=2).shape[1] * counts["removals"]
+        share["symbolic.counterfactual"] = counts["imagined_object_frames"] / max(
+            visible * float(reading.tracks.objects.sum(axis=1).mean()), 1.0
+        )
+    for name in ("descriptive", "explanatory"):
+        share[f"symbolic.{name}"] = 0.0
+    return counts
+
+
+def _removals(pipeline: Pipeline, predicted: Float32 | None) -> tuple[RemovalSource | None, RemovalSource | None]:
+    """Where counterfactuals come from: the source, and its free-running variant."""
+    model, context = pipeline.context.model, pipeline.context
+    if predicted is None or pipeline.dataset.kind != "embedded":
+        return None, None
+    if isinstance(model, Reference) and model.privileged == "future":
+        return TrueRemoval(_Resimulated(pipeline)), None
+    return (
+        ModelRemoval(model, device=context.device),
+        ModelRemoval(model, device=context.device, free_running=True),
+    )
+
+
+class _Resimulated:
+    """Latents of the simulation without an object."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.scenes = pipeline.measured.scenes
+        self.removals = pipeline.measured.removals
+        self.slot_of = pipeline.latents(pipeline.task.split).slot_of
+        self.encoder = pipeline.context.encoder
+
+    def __call__(self, video: NDArray[np.int64], slot: NDArray[np.int64]) -> Float32:
+        """Rows of videos (B,) and removed slots (B,) -> latents (B, T, N, D)."""
+        scenes: list[Scene] = []
+        for row, held in zip(video.tolist(), slot.tolist(), strict=True):
+            thing = int(np.flatnonzero(self.slot_of[row] == held)[0])
+            truth = self.removals[row]
+            scene = self.scenes[row]
+            scenes.append(replace(scene, positions=truth.positions[thing], visible=truth.visible[thing]))
+        return self.encoder.encode(state_observations(scenes))[0].latents.numpy()
+
+
+def _asked(pipeline: Pipeline) -> set[str]:
+    return {question["question_type"] for scene in pipeline.measured.questions for question in scene["questions"]}
+
+
+def _constant_answers(kind: NDArray[np.int64], prediction: NDArray[np.int64]) -> list[str]:
+    """Figures of types in which the reasoner gives one and the same answer to everything."""
+    return [
+        f"aloe.{name}.{'per_question' if number == 0 else 'per_option'}"
+        for number, name in enumerate(QUESTION_TYPES)
+        if (mine := prediction[kind == number]).size > 1 and (mine == mine[0]).all()
+    ]
+
+
+def _warnings(pipeline: Pipeline) -> list[str]:
+    task = pipeline.task
+    found = []
+    if pipeline.native:
+        counts = ", ".join(f"{len(split.scenes)} {name}" for name, split in pipeline.splits.items())
+        found += [
+            f"{counts} scenes: far too few to conclude anything about a method.",
+            "Native 5-frame steps: frames 0..95 are observed, 100..125 predicted; method.frameskip is not used.",
+            "Explanatory questions read observed frames only: no world model can change their answers.",
+        ]
+    if task.split == "dev":
+        found.append("Measured on dev videos: for decisions, not for results.")
+    return found

@@ -1,0 +1,273 @@
+"""The cached stages of a CLEVRER run, each made when it is first asked for.
+
+Shape letters: V videos, T observed frames, K predicted frames, N slots, D slot dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocwm.context import RunContext, Workspace
+from ocwm.interfaces import Reference, WorldModel
+from ocwm.trainer_config import TrainerConfig
+from ocwm.types import ClipSpec
+from ocwm_tasks.clevrer.dataset import Dataset
+from ocwm_tasks.clevrer.generator.make import SPLITS, make_dataset
+from ocwm_tasks.clevrer.latents import Latents, encode_scenes
+from ocwm_tasks.clevrer.reader import open_dataset
+from ocwm_tasks.clevrer.rollout_metrics import position_errors
+from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
+from ocwm_tasks.clevrer.splits import Split, read_splits
+from ocwm_tasks.clevrer.symbolic.reasoner import SymbolicReasoner
+from ocwm_tasks.clevrer.windows import ClipSet, extend_all
+from ocwm_tasks.clevrer.world_model import Curve, load_world_model, train_world_model
+
+if TYPE_CHECKING:
+    from ocwm_tasks.clevrer.task import ClevrerTask
+
+Key = dict[str, Any]
+Float32 = NDArray[np.float32]
+
+# Trajectories are estimated every fifth frame: 20 samples are observed (frames 0..95), 6 are predicted (100..125).
+TRAJECTORY_OBSERVED, TRAJECTORY_STEPS = 20, 6
+
+
+class Pipeline:
+    """Data, latents, fitted parts and rollouts of one run.
+
+    Args:
+        task: settings.
+        workspace: for making data and for asking about stages a workspace will do; to train it must be a `RunContext`.
+    """
+
+    def __init__(self, task: ClevrerTask, workspace: Workspace) -> None:
+        self.task = task
+        self.workspace = workspace
+
+    @property
+    def context(self) -> RunContext:
+        """The workspace of a run."""
+        assert isinstance(self.workspace, RunContext)
+        return self.workspace
+
+    # Keys
+
+    def keys(self) -> dict[str, Key]:
+        """Key of every cached stage of a run, in order."""
+        learned = self.workspace.config.method.kind == "method"
+        data: dict[str, Key] = {} if self.task.root is not None else {"data": self.data_key}
+        model: dict[str, Key] = {"world_model": self.model_key} if learned else {}
+        return {
+            **data,
+            **{f"slots.{name}": self.slots_key(name) for name in ("train", "dev", "test")},
+            "probe": self.probe_key,
+            **model,
+        }
+
+    @property
+    def data_key(self) -> Key:
+        """Of the embedded data."""
+        return self.workspace.part("data")
+
+    def slots_key(self, name: str) -> Key:
+        """Of the latents of a split."""
+        return {**self.workspace.part("data", "encoder", "seeds.encoder"), "split": name}
+
+    @property
+    def probe_key(self) -> Key:
+        """Of the symbolic reasoner's fitted parts."""
+        return {**self.slots_key("train"), "version": SymbolicReasoner.version}
+
+    @property
+    def model_key(self) -> Key:
+        """Of the trained world model."""
+        parts = self.workspace.part("data", "encoder", "method", "trainer", "seeds.encoder", "seeds.model")
+        return {**parts, "entry_filter": self.task.entry_filter, "dev_videos": self.task.dev_videos}
+
+    def rollout_key(self, name: str) -> Key:
+        """Of the rollout of a split."""
+        learned = isinstance(self.context.model, WorldModel)
+        model = self.model_key if learned else self.workspace.part("data", "encoder", "method", "seeds.encoder")
+        return {**model, "split": name}
+
+    # Data and latents
+
+    @cached_property
+    def root(self) -> Path:
+        """Folder of the data; embedded data is made where it is missing."""
+        return self.task.root or self.workspace.stage("data", self.data_key, self._make)
+
+    def _make(self, folder: Path) -> None:
+        config = self.task.generator
+        with self.workspace.progress("data", sum(map(config.videos, SPLITS))) as bar:
+            make_dataset(
+                folder, config, seed=self.workspace.seeds.data, workers=self.workspace.workers, progress=bar.update
+            )
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The opened data."""
+        return self.task.dataset if self.task.root is not None else open_dataset(self.root)
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """Train, dev and test."""
+        return read_splits(self.dataset, self.task.scene_source)
+
+    @property
+    def measured(self) -> Split:
+        """The split that is measured on."""
+        return self.splits[self.task.split]
+
+    def latents(self, name: str) -> Latents:
+        """Encoded videos of a split."""
+
+        def build(folder: Path) -> None:
+            scenes = self.splits[name].scenes
+            with self.context.progress(f"encoding {name}", len(scenes)) as bar:
+                encode_scenes(self.context.encoder, scenes, folder, advance=bar.update)
+
+        return Latents.load(self.context.stage(f"slots.{name}", self.slots_key(name), build))
+
+    @property
+    def native(self) -> bool:
+        """Whether the latents come at the data's own steps instead of every video frame."""
+        return self.task.scene_source == "trajectories"
+
+    @property
+    def stride(self) -> int | None:
+        """Latent frames between two frames of a model, where the data dictates it."""
+        return 1 if self.native else None
+
+    @property
+    def observed(self) -> int:
+        """Number of latent frames T that may be seen."""
+        return TRAJECTORY_OBSERVED if self.native else OBSERVED_FRAMES
+
+    @property
+    def steps(self) -> int:
+        """Number of latent frames K to predict."""
+        return TRAJECTORY_STEPS if self.native else ROLLOUT_FRAMES - OBSERVED_FRAMES
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """Video frame of every latent frame, observed and predicted."""
+        if self.native:
+            return self.measured.scenes[0].frames
+        return np.arange(ROLLOUT_FRAMES)
+
+    def length(self, predicted: Float32 | None) -> int:
+        """Number of latent frames, observed and predicted."""
+        return self.observed + (0 if predicted is None else predicted.shape[1])
+
+    # Fitted parts
+
+    @cached_property
+    def symbolic(self) -> SymbolicReasoner:
+        """The symbolic reasoner with probe and rules fitted on training videos."""
+
+        def build(folder: Path) -> None:
+            train = self.latents("train")
+            fitted = SymbolicReasoner.fit(train.latents, self.splits["train"].scenes, train.slot_of)
+            fitted.save(folder)
+
+        return SymbolicReasoner.load(self.context.stage("probe", self.probe_key, build))
+
+    def train(self) -> Curve:
+        """Train the world model, or load it, and return its learning curve; a reference has none."""
+        model = self.context.model
+        if isinstance(model, Reference):
+            return []
+        config = TrainerConfig(**self.context.config.trainer)
+
+        def build(folder: Path) -> None:
+            train = self.latents("train")
+            seen = train.latents if self.native else train.latents[:, : self.observed]
+            visible = train.visible[:, : seen.shape[1]] if self.task.entry_filter else None
+            clips = ClipSet(seen, self.clip, visible=visible)
+            work = self.context.work("world_model", self.model_key)
+            with self.context.progress("world model", config.max_steps) as bar:
+                train_world_model(
+                    model,
+                    clips,
+                    config,
+                    seed=self.context.seeds.model,
+                    work=work,
+                    out=folder,
+                    device=self.context.device,
+                    progress=bar,
+                    validate=self._validate,
+                )
+
+        folder = self.context.stage("world_model", self.model_key, build)
+        return load_world_model(model, folder, device=self.context.device)
+
+    @property
+    def clip(self) -> ClipSpec:
+        """The model's clips, at the data's own steps where it has such."""
+        clip = self.context.model.clip
+        return clip if self.stride is None else replace(clip, stride=self.stride)
+
+    def _validate(self, model: WorldModel) -> Mapping[str, float]:
+        """Position errors on dev videos."""
+        dev = self.latents("dev")
+        some = slice(0, self.task.dev_videos)
+        horizons = self.task.horizons_for(self.steps)
+        predicted = extend_all(
+            model,
+            dev.latents[some, : self.observed],
+            steps=self.steps,
+            stride=self.stride,
+            device=self.context.device,
+        )
+        errors = position_errors(
+            self.symbolic.probe,
+            predicted,
+            self.splits["dev"].scenes[some],
+            dev.slot_of[some],
+            observed=self.observed,
+            horizons=horizons,
+        )
+        named = zip(horizons, errors.mean().tolist(), strict=True)
+        return {f"dev.position_error.{horizon}": error for horizon, error in named}
+
+    # Rollouts
+
+    def rollout(self, name: str) -> Float32 | None:
+        """Predicted latents (V, K, N, D) of a split; None for references that have no rollout."""
+        model = self.context.model
+        if isinstance(model, Reference) and not model.sees_rollout:
+            return None
+
+        def build(folder: Path) -> None:
+            videos = self.latents(name).latents
+            truth = None
+            if isinstance(model, Reference) and model.privileged == "future":
+                truth = videos[:, self.observed : self.observed + self.steps]
+            with self.context.progress(f"rollout {name}", len(videos)) as bar:
+                predicted = extend_all(
+                    model,
+                    videos[:, : self.observed],
+                    steps=self.steps,
+                    stride=self.stride,
+                    device=self.context.device,
+                    truth=truth,
+                    advance=bar.update,
+                )
+            np.save(folder / "predicted.npy", predicted)
+
+        folder = self.context.stage(f"rollout.{name}", self.rollout_key(name), build)
+        return cast("Float32", np.load(folder / "predicted.npy", mmap_mode="r"))
+
+    def rolled(self, name: str) -> Float32:
+        """Observed frames followed by the rollout, (V, T + K, N, D); observed frames alone where there is none."""
+        observed = self.latents(name).latents[:, : self.observed]
+        predicted = self.rollout(name)
+        return np.asarray(observed) if predicted is None else np.concatenate([observed, predicted], axis=1)

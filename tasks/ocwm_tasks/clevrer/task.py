@@ -1,0 +1,170 @@
+"""The CLEVRER task: data, latents, world model, rollouts, reasoners, figures.
+
+Shape letters: V videos, T frames, N slots, D slot dimension, n objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ocwm.context import DataReport, Evaluation, RunContext, Workspace
+from ocwm.errors import BenchError, suggest
+from ocwm.interfaces import Encoder, Reference, Task, WorldModel
+from ocwm.schemas import Seeds
+from ocwm.types import Metric
+from ocwm_tasks.clevrer import measures
+from ocwm_tasks.clevrer.aloe.reasoner import VERSION as ALOE_VERSION
+from ocwm_tasks.clevrer.dataset import Dataset, Source
+from ocwm_tasks.clevrer.evaluation import evaluate
+from ocwm_tasks.clevrer.generator.config import GeneratorConfig, generator_config
+from ocwm_tasks.clevrer.generator.make import VERSION
+from ocwm_tasks.clevrer.manifest import data_identity, generator_identity
+from ocwm_tasks.clevrer.pipeline import TRAJECTORY_STEPS, Pipeline
+from ocwm_tasks.clevrer.reader import open_dataset
+from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
+from ocwm_tasks.clevrer.splits import choose_source
+from ocwm_tasks.clevrer.symbolic.reasoner import SymbolicReasoner
+
+PROTOCOLS = ("published", "imagined")
+REASONERS = ("symbolic", "aloe")
+SOURCES = ("auto", "annotation", "trajectories")
+
+
+class ClevrerTask(Task):
+    """Video question answering on CLEVRER, and the error of the rollouts behind it.
+
+    Args:
+        root: folder in the official layout; None for the embedded data, which is made where it is missing.
+        source: where states come from: "annotation", "trajectories", or "auto" for whatever there is more of.
+        protocol: "published": the reasoner sees observed frames, only predictive questions see imagined ones.
+            "imagined": it sees the first frames of a video and the model's rollout of the rest, for every question.
+        prefix: observed frames under "imagined"; 0 = each video's last entrance + 12.
+        reasoner_train: under "imagined", train the reasoner on "true" or on "imagined" latents.
+        split: what is measured on: "test", or "dev" for decisions.
+        reasoners: of "symbolic" and "aloe".
+        horizons: predicted frames after which rollout errors are given.
+        entry_filter: leave out training clips in which an object enters (SlotFormer's filter; C-JEPA has none).
+        dev_videos: dev videos that the learning curve is measured on.
+        generator: settings of the embedded data, see `GeneratorConfig`.
+        aloe: sizes and training of the ALOE reasoner, see `aloe.reasoner.AloeConfig`.
+        draws: resamples of the bootstrap over videos.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        source: str = "auto",
+        protocol: str = "published",
+        prefix: int = 0,
+        reasoner_train: str = "true",
+        split: str = "test",
+        reasoners: Sequence[str] = REASONERS,
+        horizons: Sequence[int] = (1, 4, 8, 16, 31),
+        entry_filter: bool = False,
+        dev_videos: int = 100,
+        generator: Mapping[str, Any] | None = None,
+        aloe: Mapping[str, Any] | None = None,
+        draws: int = 2000,
+    ) -> None:
+        for key, value, known in (
+            ("source", source, SOURCES),
+            ("protocol", protocol, PROTOCOLS),
+            ("reasoner_train", reasoner_train, ("true", "imagined")),
+            ("split", split, ("test", "dev")),
+            *(("reasoners", name, REASONERS) for name in reasoners),
+        ):
+            if value not in known:
+                raise BenchError(f"task.{key}={value} is not known", suggest(value, known))
+        self.root = None if root is None else Path(root)
+        self.source = source
+        self.protocol = protocol
+        self.prefix = prefix
+        self.reasoner_train = reasoner_train
+        self.split = split
+        self.reasoners = tuple(reasoners)
+        self.horizons = tuple(horizons)
+        self.entry_filter = entry_filter
+        self.dev_videos = dev_videos
+        self.generator: GeneratorConfig = generator_config(generator or {})
+        self.aloe = dict(aloe or {})
+        self.draws = draws
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The folder at `task.root`; embedded data lies in the cache and is opened by the pipeline."""
+        if self.root is None:
+            raise ValueError("embedded data has no root")
+        return open_dataset(self.root)
+
+    @cached_property
+    def scene_source(self) -> Source:
+        """Where states are read from."""
+        return "annotation" if self.root is None else choose_source(self.dataset, self.source)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Rollout errors, then each reasoner's accuracies."""
+        steps = TRAJECTORY_STEPS if self.scene_source == "trajectories" else ROLLOUT_FRAMES - OBSERVED_FRAMES
+        return measures.declare(self.reasoners, horizons=self.horizons_for(steps), unit=self.unit)
+
+    def horizons_for(self, steps: int) -> tuple[int, ...]:
+        """The horizons that a rollout of so many steps reaches; its last step where none of them is."""
+        return tuple(h for h in self.horizons if h <= steps) or (steps,)
+
+    @property
+    def unit(self) -> str:
+        """Unit of positions."""
+        return "image-plane units" if self.scene_source == "trajectories" else "world units"
+
+    def versions(self) -> Mapping[str, Any]:
+        """Versions of the reasoners, and of the generator for embedded data."""
+        known = {"symbolic": SymbolicReasoner.version, "aloe": ALOE_VERSION}
+        generator = {"generator": VERSION} if self.root is None else {}
+        return {**{name: known[name] for name in self.reasoners}, **generator}
+
+    def data_identity(self, seeds: Seeds) -> Mapping[str, str] | None:
+        """Generator settings and seed, or what lies in the folder."""
+        if self.root is None:
+            return generator_identity(self.generator, version=VERSION, seed=seeds.data)
+        return data_identity(self.dataset, source=self.scene_source)
+
+    def stages(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
+        """Keys of the cached stages."""
+        return Pipeline(self, workspace).keys()
+
+    def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
+        """Say what this pair lacks."""
+        if encoder.reads != "state":
+            return "the encoder reads pixels, and only encoders of states are supported so far"
+        if issubclass(model, Reference) and model.privileged == "future" and self.root is not None:
+            return "it reads the real future, which only embedded data has"
+        if self.root is not None and self.protocol == "imagined":
+            return "task.protocol=imagined needs data whose future is known; only embedded data has that"
+        return ""
+
+    def run(self, context: RunContext) -> Evaluation:
+        """Do all stages and measure."""
+        return evaluate(self, context)
+
+    def data_make(self, workspace: Workspace, *, out: Path | None) -> DataReport:
+        """Make the embedded data in the folder `out`, or in the cache."""
+        from ocwm_tasks.clevrer.data_commands import make
+
+        return make(self, workspace, out=out)
+
+    def data_check(self, workspace: Workspace, *, out: Path | None) -> DataReport:
+        """Read everything, run every program whose truth is known; the manifest goes to `out`."""
+        from ocwm_tasks.clevrer.data_commands import check
+
+        return check(self, workspace, out=out)
+
+    def data_describe(self, workspace: Workspace, *, out: Path | None) -> DataReport:
+        """Counts, balance of the questions, text-only score; contact sheets of frames go to the folder `out`."""
+        from ocwm_tasks.clevrer.data_commands import describe
+
+        return describe(self, workspace, out=out)
