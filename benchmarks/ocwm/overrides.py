@@ -53,10 +53,10 @@ def assign(root: DictConfig, override: Override, *, fixed: tuple[str, ...]) -> N
     Raises:
         BenchError: unknown or fixed key, wrong type.
     """
-    parts = override.key.split(".")
+    parts = override.key.split(".")  # `in` is asked of lists of keys: a key whose value is missing is not "in" a node
     node: Any = root
     for depth, part in enumerate(parts):
-        if not isinstance(node, DictConfig) or part not in node.keys() or (depth == 1 and part in fixed):
+        if not isinstance(node, DictConfig) or part not in list(node) or (depth == 1 and part in fixed):
             raise _unknown(root, override.key, node, ".".join(parts[:depth]), part, fixed if depth == 1 else ())
         if depth < len(parts) - 1:
             node = node[part]
@@ -70,7 +70,7 @@ def merge(node: DictConfig, part: Mapping[Any, Any], *, place: str) -> None:
         BenchError: unknown key, wrong type; `place` is named.
     """
     for key, value in part.items():
-        if key not in node.keys():
+        if key not in list(node):
             raise BenchError(f"{place}.{key} is set by a preset but does not exist", suggest(str(key), map(str, node)))
         if isinstance(node[key], DictConfig) and isinstance(value, Mapping) and node[key]:
             merge(node[key], value, place=f"{place}.{key}")

@@ -90,7 +90,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(cache: Cache, number: int) -> No
         build(folder)
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(BenchError, match="disk of .* is full: stage 'data'") as caught:
+    with pytest.raises(BenchError, match=r"disk of .* is full: stage 'data'") as caught:
         cache.stage("data", KEY, fill)
     assert "OCWM_HOME" in caught.value.hint
     assert leftovers(cache) == []

@@ -199,9 +199,7 @@ def test_check(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "a", "b"], "no record 'a'"),
     ],
 )
-def test_errors_that_the_user_can_mend(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_errors_that_the_user_can_mend(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert main(arguments) == 2
     assert message in error_of(capsys)
 

@@ -179,7 +179,7 @@ def test_a_value_that_must_be_given_is_asked_for(tmp_path: Path, monkeypatch: py
 def test_keys_that_the_constructor_does_not_know_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed_plugin(tmp_path, monkeypatch, surplus=1)
     with pytest.raises(
-        BenchError, match="the keys of 'linear_demo' are not the parameters of demo_plugin.model.Linear"
+        BenchError, match=r"the keys of 'linear_demo' are not the parameters of demo_plugin.model.Linear"
     ):
         instantiate(demo_config().values.method, LatentSpec(3, 2))
 

@@ -94,7 +94,7 @@ def test_malformed_plugin_files_are_named(package: Callable[..., Path], text: st
 
 def test_a_package_that_is_gone_is_named(install: Callable[[str], None]) -> None:
     install("never_there")
-    with pytest.raises(BenchError, match="'never_there'.*can't be found"):
+    with pytest.raises(BenchError, match=r"'never_there'.*can't be found"):
         registry.plugins("task")
 
 

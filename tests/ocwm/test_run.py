@@ -199,7 +199,7 @@ def test_metrics_without_a_number(monkeypatch: pytest.MonkeyPatch, items: int, a
         assert record.metrics == {}
         assert record.notes["not_measured"] == ["rollout.error.1"]
     else:
-        with pytest.raises(BenchError, match="rollout.error.1 is nan over 3 items"):
+        with pytest.raises(BenchError, match=r"rollout.error.1 is nan over 3 items"):
             run()
 
 
@@ -232,11 +232,11 @@ def test_the_model_does_not_depend_on_what_ran_before() -> None:
 
 def test_an_impossible_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BenchError, match="runtime.device is 'cuda' .* it has no CUDA device"):
+    with pytest.raises(BenchError, match=r"runtime.device is 'cuda' .* it has no CUDA device"):
         prepare("runtime.device=cuda")
     with pytest.raises(BenchError, match="unknown device 'gpu'"):
         prepare("runtime.device=gpu")
-    with pytest.raises(BenchError, match="runtime.threads is -1"):
+    with pytest.raises(BenchError, match=r"runtime.threads is -1"):
         run("runtime.threads=-1")
 
 

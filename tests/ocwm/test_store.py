@@ -155,7 +155,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BenchError, match="can't write the record .*: No space left on device") as caught:
+    with pytest.raises(BenchError, match=r"can't write the record .*: No space left on device") as caught:
         write_record(tmp_path, SAMPLE, items=items)
     assert "finished stages are kept" in caught.value.hint
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

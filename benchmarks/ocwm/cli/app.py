@@ -42,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return _fail(_keep_traceback(error), 1, debug="--debug" in given)
     if code == 130:
-        print("stopped; the same command continues", file=sys.stderr)
+        print("stopped; the same command continues", file=sys.stderr, flush=True)
+        if arguments is None:
+            # Where an import of torch was interrupted, the end of the interpreter hangs or aborts: leave without it.
+            sys.stdout.flush()
+            os._exit(code)
     return int(code or 0)
 
 

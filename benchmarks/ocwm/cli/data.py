@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocwm.cli.interrupts import stoppable
 from ocwm.cli.options import Debug, Json, Out, Overrides, Preset, Task
-from ocwm.cli.running import compose_config, terminate_as_interrupt
+from ocwm.cli.running import compose_config
 
 if TYPE_CHECKING:
     from ocwm.context import DataReport
@@ -50,17 +51,17 @@ def describe(
 
 
 def _data(command: str, task: str, preset: str, out: Path | None, overrides: list[str] | None, *, as_json: bool) -> int:
-    config = compose_config(None, task, preset, None, None, overrides)
-    from ocwm.config import instantiate
-    from ocwm.run import workspace
+    with stoppable() as stop_here:
+        from ocwm.config import instantiate
+        from ocwm.run import workspace
 
-    problem = instantiate(config.values.task)
-    versions = {"task": problem.version, **problem.versions()}
-    # A check must be able to speak about data that has no identity because it can't be read.
-    data = None if command == "check" else problem.data_identity(config.seeds)
-    with terminate_as_interrupt():
-        report: DataReport = getattr(problem, f"data_{command}")(
-            workspace(config, versions=versions, data=data), out=out
-        )
+        config = compose_config(None, task, preset, None, None, overrides)
+        problem = instantiate(config.values.task)
+        versions = {"task": problem.version, **problem.versions()}
+        # A check must be able to speak about data that has no identity because it can't be read.
+        data = None if command == "check" else problem.data_identity(config.seeds)
+        space = workspace(config, versions=versions, data=data)
+        stop_here()
+        report: DataReport = getattr(problem, f"data_{command}")(space, out=out)
     print(json.dumps(dict(report.facts), indent=1) if as_json else report.text)
     return 0 if report.ok else 1

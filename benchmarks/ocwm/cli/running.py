@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ocwm.cli.interrupts import stoppable
 from ocwm.cli.options import Debug, Json, Method, Overrides, Preset, Results, Seed, Task
 
 if TYPE_CHECKING:
@@ -34,20 +31,21 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a method on a task: data, training, evaluation, record."""
-    config = compose_config(method, task, preset, seed, results, overrides)
-    from ocwm import run as engine
-    from ocwm import store
-    from ocwm.progress import say
-    from ocwm.references import absent_references, matching_references
-    from ocwm.report import run_table
+    with stoppable() as stop_here:
+        from ocwm import run as engine
+        from ocwm import store
+        from ocwm.progress import say
+        from ocwm.references import absent_references, matching_references
+        from ocwm.report import run_table
 
-    with terminate_as_interrupt():
-        cell = engine.prepare(config)
+        cell = engine.prepare(compose_config(method, task, preset, seed, results, overrides))
+        stop_here()
         outcome = engine.run(cell, force=force, rebuild=rebuild)
         record = outcome.record
         if references:
             shared = [text for text in overrides or [] if not text.startswith(("method.", "trainer."))]
             for name in absent_references(record, matching_references(record, store.read_records(cell.results))):
+                stop_here()
                 engine.run(engine.prepare(compose_config(name, task, preset, seed, results, shared)))
     if as_json:
         print(json.dumps({**record.to_json(), "path": str(record.path)}, indent=1))
@@ -105,17 +103,3 @@ def compose_config(
     if results is not None:
         given.append(f"runtime.results={json.dumps(str(results))}")
     return compose(method=method, task=task, preset=preset, seed=seed, overrides=given)
-
-
-@contextlib.contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM (a scheduler's time limit) clean up as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -5,6 +5,7 @@ Shape letters: V videos, T observed frames, K predicted frames, N slots, D slot 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,15 @@ from ocwm.context import Evaluation, RunContext
 from ocwm.interfaces import Reference, WorldModel
 from ocwm_tasks.clevrer.aloe.tokens import COUNTERFACTUAL, QUESTION_TYPES
 from ocwm_tasks.clevrer.answering import answer_with_aloe
+from ocwm_tasks.clevrer.imagined import answerable, entrances, without_entrants
 from ocwm_tasks.clevrer.measures import Figures
-from ocwm_tasks.clevrer.observe import state_observations
 from ocwm_tasks.clevrer.pipeline import Pipeline
+from ocwm_tasks.clevrer.resimulated import Resimulated
 from ocwm_tasks.clevrer.rollout_metrics import collision_f1, position_errors, slot_errors
-from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES, Scene
+from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
 from ocwm_tasks.clevrer.symbolic.answers import SymbolicOutcome, answer_questions
 from ocwm_tasks.clevrer.symbolic.reasoner import Reading, idle_future
-from ocwm_tasks.clevrer.symbolic.sources import ModelRemoval, RemovalSource, TrueRemoval
+from ocwm_tasks.clevrer.symbolic.sources import ModelRemoval, ObservedRemoval, RemovalSource, TrueRemoval
 from ocwm_tasks.clevrer.world import World
 
 if TYPE_CHECKING:
@@ -46,20 +48,22 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
     sees_video = not isinstance(model, Reference) or model.sees_video
     predicted = pipeline.rollout(task.split)
     collapsed: list[str] = []
+    questions, excluded = _questions(pipeline)
+    if task.protocol == "imagined":
+        notes["excluded_questions"] = excluded
     if sees_video:
         with context.measure("symbolic"):
-            reading = pipeline.symbolic.read(
-                pipeline.rolled(task.split), frames=pipeline.frames[: pipeline.length(predicted)]
-            )
+            reading = _read(pipeline, predicted)
             if predicted is not None:
                 collapsed += _add_rollout(figures, pipeline, predicted, reading)
             if "symbolic" in task.reasoners:
-                notes["symbolic"] = _add_symbolic(figures, pipeline, reading, predicted, share)
+                notes["symbolic"] = _add_symbolic(figures, pipeline, questions, reading, predicted, share)
     if "aloe" in task.reasoners:
-        outcome, curves["aloe"], seen = answer_with_aloe(pipeline)
-        figures.add_answers("aloe", outcome, asked=_asked(pipeline))
-        share.update({f"aloe.{name}": value for name, value in seen.items()})
-        collapsed += _constant_answers(outcome.type, outcome.prediction)
+        aloe = answer_with_aloe(pipeline, questions)
+        curves["aloe"] = aloe.curve
+        figures.add_answers("aloe", aloe.outcome, asked=_asked(pipeline))
+        share.update({f"aloe.{name}": value for name, value in aloe.imagined_share.items()})
+        collapsed += _constant_answers(aloe.outcome.type, aloe.outcome.prediction)
     notes["imagined_share"] = share
     return Evaluation(
         metrics=figures.complete(task.metrics()),
@@ -109,7 +113,12 @@ def _add_rollout(figures: Figures, pipeline: Pipeline, predicted: Float32, readi
 
 
 def _add_symbolic(
-    figures: Figures, pipeline: Pipeline, reading: Reading, predicted: Float32 | None, share: dict[str, float]
+    figures: Figures,
+    pipeline: Pipeline,
+    questions: Sequence[dict[str, Any]],
+    reading: Reading,
+    predicted: Float32 | None,
+    share: dict[str, float],
 ) -> dict[str, float]:
     """Add the symbolic reasoner's accuracies; return its counts."""
     measured = pipeline.measured
@@ -122,7 +131,7 @@ def _add_symbolic(
         return answer_questions(
             pipeline.symbolic,
             shown,
-            measured.questions,
+            questions,
             scene_index=pipeline.latents(pipeline.task.split).index,
             removal=source,
             facts=facts,
@@ -151,34 +160,40 @@ def _add_symbolic(
 def _removals(pipeline: Pipeline, predicted: Float32 | None) -> tuple[RemovalSource | None, RemovalSource | None]:
     """Where counterfactuals come from: the source, and its free-running variant."""
     model, context = pipeline.context.model, pipeline.context
-    if predicted is None or pipeline.dataset.kind != "embedded":
+    if pipeline.dataset.kind != "embedded":
         return None, None
+    if predicted is None:
+        return ObservedRemoval(), None
     if isinstance(model, Reference) and model.privileged == "future":
-        return TrueRemoval(_Resimulated(pipeline)), None
+        return TrueRemoval(Resimulated(pipeline, pipeline.task.split)), None
     return (
         ModelRemoval(model, device=context.device),
         ModelRemoval(model, device=context.device, free_running=True),
     )
 
 
-class _Resimulated:
-    """Latents of the simulation without an object."""
+def _read(pipeline: Pipeline, predicted: Float32 | None) -> Reading:
+    """What the symbolic reasoner makes of the latents that the protocol shows."""
+    name = pipeline.task.split
+    if pipeline.task.protocol == "imagined":
+        return pipeline.symbolic.read(pipeline.imagined(name), observed=pipeline.prefix(name))
+    return pipeline.symbolic.read(pipeline.rolled(name), frames=pipeline.frames[: pipeline.length(predicted)])
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.scenes = pipeline.measured.scenes
-        self.removals = pipeline.measured.removals
-        self.slot_of = pipeline.latents(pipeline.task.split).slot_of
-        self.encoder = pipeline.context.encoder
 
-    def __call__(self, video: NDArray[np.int64], slot: NDArray[np.int64]) -> Float32:
-        """Rows of videos (B,) and removed slots (B,) -> latents (B, T, N, D)."""
-        scenes: list[Scene] = []
-        for row, held in zip(video.tolist(), slot.tolist(), strict=True):
-            thing = int(np.flatnonzero(self.slot_of[row] == held)[0])
-            truth = self.removals[row]
-            scene = self.scenes[row]
-            scenes.append(replace(scene, positions=truth.positions[thing], visible=truth.visible[thing]))
-        return self.encoder.encode(state_observations(scenes))[0].latents.numpy()
+def _questions(pipeline: Pipeline) -> tuple[Sequence[dict[str, Any]], int]:
+    """Questions that can be answered under the protocol, and how many are left out."""
+    measured = pipeline.measured
+    if pipeline.task.protocol == "published":
+        return measured.questions, 0
+    prefix = pipeline.prefix(pipeline.task.split)
+    removals = {removal.index: removal.pairs for removal in measured.removals}
+    worlds, known = {}, {}
+    for scene, frames in zip(measured.scenes, prefix.tolist(), strict=True):
+        worlds[scene.index] = World.from_scene(scene, counterfactual=removals.get(scene.index))
+        # Where nobody enters later, nothing is to be left out.
+        late = (entrances(scene) >= frames).any()
+        known[scene.index] = World.from_scene(without_entrants(scene, frames)) if late else worlds[scene.index]
+    return answerable(measured.questions, worlds, known)
 
 
 def _asked(pipeline: Pipeline) -> set[str]:

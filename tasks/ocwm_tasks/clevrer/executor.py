@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES
-from ocwm_tasks.clevrer.world import Event, Pair, World, pairs_of
+from ocwm_tasks.clevrer.world import Event, Pair, World
 
 ERROR = "error"
 
@@ -58,9 +58,13 @@ def run(program: Sequence[str], world: World) -> Any:
             arity, function = module
             if len(stack) < arity:
                 return ERROR
-            arguments = stack[len(stack) - arity :]
-            del stack[len(stack) - arity :]
-            stack.append(function(world, *arguments))
+            if arity == 0:
+                stack.append(function(world))
+            elif arity == 1:
+                stack[-1] = function(world, stack[-1])
+            else:
+                last = stack.pop()
+                stack[-1] = function(world, stack[-1], last)
     except _Failed:
         return ERROR
     return stack[-1] if stack else ERROR
@@ -148,7 +152,7 @@ def _unseen_events(world: World) -> Events:
 
 
 def _all_events(world: World) -> Events:
-    return Events(Event("collision", None, pair) for pair in pairs_of(world.seen))
+    return Events(world.possible)
 
 
 # Lists and logic
@@ -197,13 +201,12 @@ def _query_attribute(attribute: str) -> Callable[[World, Any], str]:
 def _filter_motion(moving: bool) -> Callable[[World, Any, Any], Things]:
     def keep(world: World, things: Any, frame: Any) -> Things:
         if type(frame) is int:
-            row = world.sample(frame)
-            visible, moves = world.visible[row], world.moving[row]
+            states = world.states[world.sample(frame)]
         elif frame == "null":
-            visible, moves = world.visible.any(axis=0), world.moving.any(axis=0)
+            states = world.ever
         else:
             raise _Failed
-        return Things([i for i in _things(things) if visible[i] and bool(moves[i]) is moving])
+        return Things([i for i in _things(things) if states[i] is moving])
 
     return keep
 

@@ -20,6 +20,7 @@ from ocwm.trainer_config import TrainerConfig
 from ocwm.types import ClipSpec
 from ocwm_tasks.clevrer.dataset import Dataset
 from ocwm_tasks.clevrer.generator.make import SPLITS, make_dataset
+from ocwm_tasks.clevrer.imagined import imagine_rest, prefixes
 from ocwm_tasks.clevrer.latents import Latents, encode_scenes
 from ocwm_tasks.clevrer.reader import open_dataset
 from ocwm_tasks.clevrer.rollout_metrics import position_errors
@@ -265,6 +266,27 @@ class Pipeline:
 
         folder = self.context.stage(f"rollout.{name}", self.rollout_key(name), build)
         return cast("Float32", np.load(folder / "predicted.npy", mmap_mode="r"))
+
+    def prefix(self, name: str) -> NDArray[np.int64]:
+        """(V,) observed frames of each video under the imagined protocol."""
+        clip = self.context.model.clip
+        least = clip.history * clip.stride
+        return prefixes(self.splits[name].scenes, fixed=self.task.prefix, least=least)
+
+    def imagined(self, name: str) -> Float32:
+        """Under the imagined protocol: the prefix of each video and the rollout of the rest, (V, 160, N, D)."""
+
+        def build(folder: Path) -> None:
+            videos = self.latents(name).latents
+            with self.context.progress(f"rollout {name}", len(videos)) as bar:
+                rest = imagine_rest(
+                    self.context.model, videos, self.prefix(name), device=self.context.device, advance=bar.update
+                )
+            np.save(folder / "imagined.npy", rest)
+
+        key = {**self.rollout_key(name), "prefix": self.task.prefix}
+        folder = self.context.stage(f"imagined.{name}", key, build)
+        return cast("Float32", np.load(folder / "imagined.npy", mmap_mode="r"))
 
     def rolled(self, name: str) -> Float32:
         """Observed frames followed by the rollout, (V, T + K, N, D); observed frames alone where there is none."""

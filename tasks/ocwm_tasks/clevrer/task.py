@@ -42,7 +42,10 @@ class ClevrerTask(Task):
         protocol: "published": the reasoner sees observed frames, only predictive questions see imagined ones.
             "imagined": it sees the first frames of a video and the model's rollout of the rest, for every question.
         prefix: observed frames under "imagined"; 0 = each video's last entrance + 12.
-        reasoner_train: under "imagined", train the reasoner on "true" or on "imagined" latents.
+        reasoner_train: latents that ALOE is trained on. "imagined": the model's own rollouts of the training videos (the
+            published way; every model gets a reasoner of its own). "true": the encoder's latents of the real future, so
+            that one reasoner judges all models and its own training can't differ between them. "auto": "imagined"
+            under the published protocol, "true" under the other.
         split: what is measured on: "test", or "dev" for decisions.
         reasoners: of "symbolic" and "aloe".
         horizons: predicted frames after which rollout errors are given.
@@ -62,7 +65,7 @@ class ClevrerTask(Task):
         source: str = "auto",
         protocol: str = "published",
         prefix: int = 0,
-        reasoner_train: str = "true",
+        reasoner_train: str = "auto",
         split: str = "test",
         reasoners: Sequence[str] = REASONERS,
         horizons: Sequence[int] = (1, 4, 8, 16, 31),
@@ -75,7 +78,7 @@ class ClevrerTask(Task):
         for key, value, known in (
             ("source", source, SOURCES),
             ("protocol", protocol, PROTOCOLS),
-            ("reasoner_train", reasoner_train, ("true", "imagined")),
+            ("reasoner_train", reasoner_train, ("auto", "true", "imagined")),
             ("split", split, ("test", "dev")),
             *(("reasoners", name, REASONERS) for name in reasoners),
         ):
@@ -85,6 +88,8 @@ class ClevrerTask(Task):
         self.source = source
         self.protocol = protocol
         self.prefix = prefix
+        if reasoner_train == "auto":
+            reasoner_train = "imagined" if protocol == "published" else "true"
         self.reasoner_train = reasoner_train
         self.split = split
         self.reasoners = tuple(reasoners)
@@ -145,6 +150,10 @@ class ClevrerTask(Task):
             return "it reads the real future, which only embedded data has"
         if self.root is not None and self.protocol == "imagined":
             return "task.protocol=imagined needs data whose future is known; only embedded data has that"
+        if issubclass(model, Reference) and model.sees_video and not model.sees_rollout and self.protocol == "imagined":
+            return "it has no rollout, and task.protocol=imagined shows nothing else after the prefix"
+        if self.root is not None and self.reasoner_train == "true":
+            return "task.reasoner_train=true needs data whose future is known; only embedded data has that"
         return ""
 
     def run(self, context: RunContext) -> Evaluation:

@@ -142,6 +142,24 @@ class World:
         return tuple(sorted({*np.flatnonzero(self.visible.any(axis=0)).tolist(), *self.unplaced}))
 
     @cached_property
+    def states(self) -> tuple[tuple[bool | None, ...], ...]:
+        """For each sample and object whether it moves; None where it is not visible."""
+        rows = zip(self.visible.tolist(), self.moving.tolist(), strict=True)
+        return tuple(tuple(m if v else None for v, m in zip(*row, strict=True)) for row in rows)
+
+    @cached_property
+    def ever(self) -> tuple[bool | None, ...]:
+        """For each object whether it moves at any sample; None where it is never visible."""
+        visible: list[bool] = np.any(self.visible, axis=0).tolist()
+        moving: list[bool] = np.any(self.moving & self.visible, axis=0).tolist()
+        return tuple(m if v else None for v, m in zip(visible, moving, strict=True))
+
+    @cached_property
+    def possible(self) -> tuple[Event, ...]:
+        """A collision without a time for every pair of objects in the video."""
+        return tuple(Event("collision", None, pair) for pair in pairs_of(self.seen))
+
+    @cached_property
     def observed(self) -> tuple[Event, ...]:
         """Events before frame 128."""
         return tuple(e for e in self.events if e.frame is not None and e.frame < OBSERVED_FRAMES)
@@ -164,7 +182,12 @@ class World:
 
     def sample(self, frame: int) -> int:
         """Row of the observed sample nearest to a frame, the earlier one of two."""
-        return int(np.abs(self.frames - frame).argmin())
+        row = self._rows.get(frame)
+        return int(np.abs(self.frames - frame).argmin()) if row is None else row
+
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        return {frame: row for row, frame in enumerate(self.frames.tolist())}
 
 
 def sort_events(events: Iterable[Event]) -> tuple[Event, ...]:

@@ -150,10 +150,10 @@ def text_only(train: Sequence[Item], test: Sequence[Item]) -> dict[str, float]:
     return scores
 
 
-def _features(text: str) -> set[str]:
+def _features(text: str) -> list[str]:
     pieces = words(text)
-    found = {*pieces, *(f"{a} {b}" for a, b in pairwise(pieces))}
-    return found | {f"not: {name}" for name in found} if "not" in pieces else found
+    found = list(dict.fromkeys([*pieces, *(f"{a} {b}" for a, b in pairwise(pieces))]))
+    return [*found, *(f"not: {name}" for name in found)] if "not" in pieces else found
 
 
 def _matrix(found: Sequence[Item], vocabulary: Mapping[str, int]) -> csr_matrix:
@@ -200,7 +200,8 @@ def as_if_nothing_removed(scenes: Scenes, worlds: Mapping[int, World]) -> dict[s
     """How somebody fares who answers counterfactual options with what happens by frame 159 when nothing is removed.
 
     Returns:
-        score; flipped (share of options whose truth the removal changes); n; cells {"collides, removed: collides": n, ...}.
+        n; score; flipped (share of options whose truth the removal changes); cells {"collides, removed: collides": n, ...}.
+        Videos whose future is not known are left out; without any the shares are nan.
     """
     cells: Counter[str] = Counter()
     right = total = 0
@@ -234,18 +235,20 @@ def _does(happens: bool) -> str:
 
 def render(report: Mapping[str, Any], *, families: bool = False) -> str:
     """Plain-text tables of `describe`; with `families` also the answers of every wording."""
-    parts = sorted(report["answers"], key=lambda part: (part in TYPES, TYPES.index(part) if part in TYPES else 0, part))
+    parts = sorted(
+        report["questions"], key=lambda part: (part in TYPES, TYPES.index(part) if part in TYPES else 0, part)
+    )
     scores = report.get("text_only", {})
     rows = [
         [
             part,
             report["questions"].get(part, 0),
             report["options"].get(part, ""),
-            _percent(report["majority"][part]),
-            _percent(report["family_majority"][part]),
+            _percent(report["majority"].get(part)),
+            _percent(report["family_majority"].get(part)),
             _percent(scores.get(part)),
             "" if part not in scores else f"{100 * (scores[part] - report['majority'][part]):+.1f}",
-            _shares(report["answers"][part]),
+            _shares(report["answers"].get(part, {})),
         ]
         for part in parts
     ]
@@ -253,7 +256,7 @@ def render(report: Mapping[str, Any], *, families: bool = False) -> str:
     blocks = [f"{report['videos']} videos", _table(rows, heads)]
     correct = [[kind, _shares(counts)] for kind, counts in report["correct_options"].items()]
     blocks.append(_table(correct, ["", "questions with 0, 1, 2, ... correct options, %"]))
-    if "as_if" in report:
+    if report.get("as_if", {}).get("n"):
         shortcut = report["as_if"]
         blocks.append(
             f"counterfactual options answered as if nothing were removed: {_percent(shortcut['score'])} % right of "
@@ -262,7 +265,7 @@ def render(report: Mapping[str, Any], *, families: bool = False) -> str:
         blocks.append(_table([[name, n] for name, n in shortcut["cells"].items()], ["the pair", "options"]))
     if families:
         for part in parts:
-            by_size = sorted(report["families"][part].items(), key=lambda entry: -sum(entry[1].values()))
+            by_size = sorted(report["families"].get(part, {}).items(), key=lambda entry: -sum(entry[1].values()))
             rows = [[text, sum(counts.values()), _shares(counts)] for text, counts in by_size]
             blocks.append(_table(rows, [part, "n", "answers %"]))
     return "\n\n".join(blocks)

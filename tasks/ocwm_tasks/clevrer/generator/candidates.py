@@ -63,8 +63,8 @@ def draw_video(rng: np.random.Generator, config: GeneratorConfig) -> Video:
         observed = sum(collision.frame < OBSERVED_FRAMES for collision in run.collisions)
         if typical and not TYPICAL_COLLISIONS[0] <= observed <= TYPICAL_COLLISIONS[1]:
             continue
-        removals = [_without(run, i) for i in range(len(setup.objects))]
-        if not all(_clean(removal) for removal in removals) or (flip and not any(_flips(run, r) for r in removals)):
+        removals = _removals(run)
+        if removals is None or (flip and not any(_flips(run, removal) for removal in removals)):
             continue
         return Video(setup, run.simulation(), {i: r.simulation() for i, r in enumerate(removals)}, number)
     raise BenchError(
@@ -79,6 +79,17 @@ def first_contacts(run: Trace | Simulation) -> dict[Pair, int]:
     for collision in run.collisions:
         frames.setdefault((collision.a, collision.b), collision.frame)
     return frames
+
+
+def _removals(run: Trace) -> list[Trace] | None:
+    """What happens without each of the objects; None as soon as one is not clean."""
+    removals = []
+    for i in range(len(run.setup.objects)):
+        removal = _without(run, i)
+        if not _clean(removal):
+            return None
+        removals.append(removal)
+    return removals
 
 
 def _without(run: Trace, removed: int) -> Trace:

@@ -32,7 +32,7 @@ class GeneratorConfig:
 
     train: int = 1000
     validation: int = 250
-    test: int = 600
+    test: int = 660
     rendered_train: int = 1000
     rendered_validation: int = 250
     rendered_test: int = 50

@@ -105,9 +105,8 @@ def _moment(facts: Facts, rng: np.random.Generator, *, avoid: str | None = None)
 def _clear(facts: Facts, members: Sequence[int], moment: _Moment) -> bool:
     """Whether it is beyond doubt which of the objects move at the moment."""
     at_sample, overall = facts.clear_motion
-    if moment.row is None:
-        return bool(overall[members].all())
-    return bool((at_sample[moment.row] | ~facts.world.visible[moment.row])[members].all())
+    clear = overall if moment.row is None else at_sample[moment.row]
+    return all(clear[i] for i in members)
 
 
 def _span(facts: Facts, rng: np.random.Generator, *, collisions: bool) -> tuple[str, Phrase] | None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ocwm_tasks.clevrer.generator.phrases import Names
 from ocwm_tasks.clevrer.generator.simulation import Simulation
@@ -92,14 +92,14 @@ class Facts:
         }
 
     @cached_property
-    def clear_motion(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """(T, n) whether the speed at a sample is clearly above or below the threshold; (n,) the same of the highest speed."""
+    def clear_motion(self) -> tuple[list[list[bool]], list[bool]]:
+        """Whether it is beyond doubt that an object moves, or rests: at each sample (T, n), and at any sample at all (n)."""
         simulation, rows = self.source.simulation, self.world.frames
         visible = simulation.visible[rows]
         speeds = sample_speeds(rows, simulation.positions[rows], visible)
         low, high = MOVING_SPEED["world"] / self.margins.speed, MOVING_SPEED["world"] * self.margins.speed
         top = speeds.max(axis=0)
-        return (speeds < low) | (speeds > high), (top < low) | (top > high)
+        return ((speeds < low) | (speeds > high) | ~visible).tolist(), ((top < low) | (top > high)).tolist()
 
     @cached_property
     def clear_contacts(self) -> bool:
@@ -119,7 +119,7 @@ class Facts:
             latest[pair] = event.frame
         for i in self.seen:
             own = [e for e in self.world.observed if i in e.objects]
-            for early, late in zip(own, own[1:], strict=False):
+            for early, late in pairwise(own):
                 assert early.frame is not None
                 assert late.frame is not None
                 if "collision" in (early.kind, late.kind) and late.frame - early.frame <= ORDER_FRAMES:

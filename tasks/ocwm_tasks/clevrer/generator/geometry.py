@@ -9,7 +9,7 @@ Shape letters: the leading dimensions of points are free.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Camera:
     target: tuple[float, float, float] = (0.0, 0.0, 0.0)
     width: float = 6.2
 
+    @cached_property
     def axes(self) -> Floats:
         """Rows: unit vectors to the right, upwards in the image, and into the picture, (3, 3)."""
         forward = np.subtract(self.target, self.eye)
@@ -50,14 +51,15 @@ class Camera:
         right = right / np.linalg.norm(right)
         return np.stack([right, np.cross(right, forward), forward])
 
+    @cached_property
     def distance(self) -> float:
         """Distance from the eye to the target."""
         return float(np.linalg.norm(np.subtract(self.target, self.eye)))
 
     def project(self, points: Floats) -> Floats:
         """Image coordinates and depth (u, v, depth) of world points, (..., 3) -> (..., 3)."""
-        x, y, depth = np.moveaxis((np.asarray(points, np.float64) - np.array(self.eye)) @ self.axes().T, -1, 0)
-        scale = self.distance() / (self.width * depth)
+        x, y, depth = np.moveaxis((np.asarray(points, np.float64) - np.array(self.eye)) @ self.axes.T, -1, 0)
+        scale = self.distance / (self.width * depth)
         return np.stack([0.5 + x * scale, 0.5 - y * scale * ASPECT, depth], axis=-1)
 
     def ground(self, image: Floats, height: float = 0.0) -> Floats:
@@ -67,11 +69,11 @@ class Camera:
             [
                 (image[..., 0] - 0.5) * self.width,
                 (0.5 - image[..., 1]) * self.width / ASPECT,
-                np.full(image.shape[:-1], self.distance()),
+                np.full(image.shape[:-1], self.distance),
             ],
             axis=-1,
         )
-        rays = local @ self.axes()
+        rays = local @ self.axes
         return np.asarray(self.eye[:2] + rays[..., :2] * ((height - self.eye[2]) / rays[..., 2:]))
 
 

@@ -39,7 +39,8 @@ NAME = "embedded-clevrer"
 MARKER = "embedded.json"
 FIRST_INDEX = {"train": 0, "validation": 10000, "test": 15000}
 QUALITY = 16  # constant rate factor of x264: differences to the drawn frames can't be seen
-# The encoder's own conversion is several times slower. BT.601 in the limited range, the default of players: rows Y, U, V; columns R, G, B and the offset.
+# BT.601 in the limited range, the default of players: rows Y, U, V; columns R, G, B and the offset. The encoder's own
+# conversion is several times slower.
 YUV = np.array(
     [[0.25679, 0.50413, 0.09791, 16.0], [-0.14822, -0.29099, 0.43922, 128.0], [0.43922, -0.36779, -0.07143, 128.0]]
 )
@@ -167,7 +168,7 @@ def states(split: str, videos: Sequence[Video]) -> dict[str, NDArray[Any]]:
         scene_index (V,) int64, count (V,) int8; color, material, shape (V, 6) int8 as numbers in the scene's constants;
         positions, velocities (V, 192, 6, 2) float32 and angles (V, 192, 6) float32, NaN while not in the world;
         visible (V, 192, 6) bool; collisions (M, 4) int32 rows (video row, frame, a, b).
-        For validation and test also removal_positions (V, 6, 160, 6, 2) float32, removal_visible (V, 6, 160, 6) bool
+        Of the runs without an object: removal_positions (V, 6, 160, 6, 2) float32, removal_visible (V, 6, 160, 6) bool
         (second dimension: the removed object) and removal_collisions (M', 5) int32 rows (video row, removed, frame, a,
         b).
     """
@@ -192,9 +193,7 @@ def states(split: str, videos: Sequence[Video]) -> dict[str, NDArray[Any]]:
             arrays["shape"][row, i] = SHAPES.index(thing.shape)
         for name in ("positions", "velocities", "angles", "visible"):
             arrays[name][row, :, :n] = getattr(video.simulation, name)
-    if split != "train":
-        arrays |= _removals(videos)
-    return arrays
+    return arrays | _removals(videos)
 
 
 def _removals(videos: Sequence[Video]) -> dict[str, NDArray[Any]]:

@@ -57,8 +57,8 @@ class _Sprite:
     Attributes:
         look: (F,) which look each frame shows, -1 where there is nothing to draw.
         places: for each look where its patch lies in the image, None where outside.
-        color: (K, s, s, 3) float32, times the share of the pixel that the object covers.
-        rest: (K, s, s, 1) float32, share of the pixel that it does not cover.
+        color: (K, 3, s, s) float32, times the share of the pixel that the object covers.
+        rest: (K, s, s) float32, share of the pixel that it does not cover.
         solid: (K, s, s) bool, covers half of the pixel or more.
         depth: (F,) float64 distance from the camera along its axis.
     """
@@ -88,19 +88,19 @@ class Renderer:
         pictures = Pictures(np.empty((*light.shape, 3), np.uint8), np.zeros(light.shape, np.uint8))
         order = np.argsort([-sprite.depth for sprite in sprites], axis=0, kind="stable").T.tolist()
         for frame, back_to_front in enumerate(order):
-            canvas = light[frame, ..., None] * self._floor
+            canvas = light[frame] * self._floor
             for i in back_to_front:
                 sprite = sprites[i]
                 look = sprite.look[frame]
                 if look < 0 or (place := sprite.places[look]) is None:
                     continue
                 area, part = place
-                pixels = canvas[area]
+                pixels = canvas[:, area[0], area[1]]
                 pixels *= sprite.rest[look][part]
-                pixels += sprite.color[look][part]
+                pixels += sprite.color[look][:, part[0], part[1]]
                 np.copyto(pictures.masks[frame][area], i + 1, where=sprite.solid[look][part])
             canvas += 0.5
-            pictures.frames[frame] = canvas
+            pictures.frames[frame] = cv2.merge(list(canvas))
         return pictures
 
     def _sprite(self, simulation: Simulation, i: int, light: Image) -> _Sprite:
@@ -117,19 +117,20 @@ class Renderer:
         first = np.flatnonzero(near & np.append(True, changed))
         look = np.where(near, np.cumsum(np.isin(np.arange(frames), first)) - 1, -1)
         if not len(first):
-            empty = np.empty((0, 1, 1, 1), np.float32)
-            return _Sprite(look.tolist(), [], empty, empty, np.empty((0, 1, 1), np.bool_), depth)
+            empty = np.empty((0, 1, 1), np.float32)
+            return _Sprite(look.tolist(), [], empty[:, None], empty, empty > 0, depth)
         looks = state[first].astype(np.float32)
-        pixels_a_unit = CAMERA.distance() * self.width / (CAMERA.width * depth[first].min())
+        pixels_a_unit = CAMERA.distance * self.width / (CAMERA.width * depth[first].min())
         at = np.stack([u[first] * self.width, v[first] * self.height], axis=1)
 
         # Half of the picture's height: the outline and the object's height as they look from the camera's slant.
-        upward, forward = -CAMERA.axes()[2, 2], CAMERA.axes()[2, 1]
+        upward, forward = -CAMERA.axes[2, 2], CAMERA.axes[2, 1]
         radius = OUTLINE_RADIUS[thing.shape]
         reach = radius if thing.shape == "sphere" else radius * upward + middle * forward
         corner, side = _patches(at, 1.06 * max(reach, radius) * pixels_a_unit)
         body, white, cover = self._cast(thing.shape, thing.material == "metal", looks, corner, side)
-        color = body[..., None] * np.array(RGB[thing.color], np.float32) + 255 * white[..., None]
+        own = np.array(RGB[thing.color], np.float32)[:, None, None]
+        color = np.minimum(body[:, None] * own + 255 * white[:, None], 255 * cover[:, None])
         places = [self._place(x, y, side) for x, y in corner.tolist()]
 
         corner, side = _patches(at, 2 * (radius + 0.1) * pixels_a_unit)
@@ -139,9 +140,7 @@ class Renderer:
             place = self._place(x, y, side)
             if place:
                 light[first[k] : first[k] + shown[k], place[0][0], place[0][1]] *= shade[k][place[1]]
-        return _Sprite(
-            look.tolist(), places, np.minimum(color, 255 * cover[..., None]), 1 - cover[..., None], cover >= 0.5, depth
-        )
+        return _Sprite(look.tolist(), places, color, 1 - cover, cover >= 0.5, depth)
 
     def _place(self, x: int, y: int, side: int) -> Place | None:
         """The part of a patch with its corner at x, y that lies in the image."""
@@ -157,8 +156,8 @@ class Renderer:
         """
         along = ((corner[:, :1] + steps) / self.width - 0.5) * CAMERA.width
         down = (0.5 - (corner[:, 1:] + steps) / self.height) * CAMERA.width / ASPECT
-        _, upward, forward = CAMERA.axes()
-        dy, dz = (down * upward[k] + CAMERA.distance() * forward[k] for k in (1, 2))
+        _, upward, forward = CAMERA.axes
+        dy, dz = (down * upward[k] + CAMERA.distance * forward[k] for k in (1, 2))
         return (
             along[:, None, :].astype(np.float32),
             dy[:, :, None].astype(np.float32),
@@ -202,9 +201,9 @@ def _patches(at: NDArray[np.float64], reach: float) -> tuple[NDArray[np.int64], 
 
 
 def _floor_light(ground: NDArray[np.float64]) -> Image:
-    """The empty floor: brighter towards the lamp, falling off to the back, (h, w, 2) -> (h, w, 3)."""
+    """The empty floor: brighter towards the lamp, falling off to the back, (h, w, 2) -> (3, h, w)."""
     x, y = ground[..., 0], ground[..., 1]
     pool = np.exp(-((x + 1.2) ** 2 + (y + 0.6) ** 2) / 28)
     back = np.exp(-((x + 2.2) ** 2 + 1.6 * (y - 4.6) ** 2) / 6)
     light = 92 + 62 * pool + 30 * back
-    return np.asarray(light[..., None] * np.array([1.0, 0.995, 0.985]), np.float32)
+    return np.asarray(light * np.array([1.0, 0.995, 0.985])[:, None, None], np.float32)

@@ -56,7 +56,7 @@ def _sphere(rays: Rays, angle: Image, metal: bool) -> Shading:
     c = rays.x**2 + rays.y**2 + z**2 - np.float32(SPHERE_RADIUS**2)
     under = b * b - a * c
     scale = np.float32(1 / SPHERE_RADIUS)
-    t: Image = (-b - np.sqrt(np.maximum(under, np.float32(0)))) * (scale / a)
+    t = np.asarray((-b - np.sqrt(np.maximum(under, np.float32(0)))) * (scale / a), np.float32)
     normal = rays.x * scale + t * rays.dx, rays.y * scale + t * rays.dy, z * scale + t * rays.dz
     body, white = _light(normal, rays.view(), metal)
     return under > 0, body, white
@@ -84,18 +84,17 @@ def _cylinder(rays: Rays, angle: Image, metal: bool) -> Shading:
 
 def _cube(rays: Rays, angle: Image, metal: bool) -> Shading:
     half, height = np.float32(CUBE_SIDE / 2), np.float32(CUBE_SIDE)
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = np.asarray(np.cos(angle), np.float32), np.asarray(np.sin(angle), np.float32)
     # In the cube's own directions.
     dx, dy = cos * rays.dx + sin * rays.dy, cos * rays.dy - sin * rays.dx
     x, y = cos * rays.x + sin * rays.y, cos * rays.y - sin * rays.x
     right, front = np.sign(x), np.sign(y)  # the two sides that face the eye
-    inverse_x, inverse_y = 1 / dx, 1 / dy
-    t_x, t_y = (half * right - x) * inverse_x, (half * front - y) * inverse_y
+    t_x, leave_x = _between(half, x, dx)
+    t_y, leave_y = _between(half, y, dy)
     t_z = (height - rays.z) / rays.dz
-    enter_side = np.maximum(np.where(np.abs(x) > half, t_x, 0), np.where(np.abs(y) > half, t_y, 0))
-    leave = np.minimum((-half * right - x) * inverse_x, (-half * front - y) * inverse_y)
+    enter_side = np.maximum(t_x, t_y)
     t = np.maximum(enter_side, t_z)
-    hit = (t <= leave) & (t <= -rays.z / rays.dz)
+    hit = (t <= np.minimum(leave_x, leave_y)) & (t <= -rays.z / rays.dz)
     on_top = t_z >= enter_side
     on_x = enter_side == t_x
     view = rays.view()
@@ -114,6 +113,13 @@ def _cube(rays: Rays, angle: Image, metal: bool) -> Shading:
         across = np.abs(np.where(on_x, at_y, at_x)) / half
         side_white = side_white * rise + np.where((rise > 0.93) | (across > 0.93), np.float32(0.28), np.float32(0.0))
     return hit, np.where(on_top, top_body, side_body), np.where(on_top, top_white, side_white)
+
+
+def _between(half: np.float32, start: Image, way: Image) -> tuple[Image, Image]:
+    """Where rays are between -half and half along one axis: from t to t."""
+    inverse = 1 / np.where(way == 0, np.float32(1e-9), way)
+    first, second = (half - start) * inverse, (-half - start) * inverse
+    return np.minimum(first, second), np.maximum(first, second)
 
 
 def _light(normal: tuple[Image, Image, Image], view: tuple[Image, Image, Image], metal: bool) -> tuple[Image, Image]:

@@ -158,16 +158,17 @@ def trace(setup: Setup, *, removed: int | None = None, frames: int = FRAMES) -> 
     space.collision_bias = (1 - 0.3) ** 60
     # Objects at rest are put to sleep: nothing to compute until something touches them.
     space.idle_speed_threshold, space.sleep_time_threshold = 1e-3, 0.2
+    floor = space.static_body
     watch = _Contacts()
     handler = space.add_default_collision_handler()
     handler.begin = watch.begin
     handler.separate = watch.separate
 
     bodies: dict[int, pymunk.Body] = {}
-    ids = np.zeros(len(setup.objects), np.uintp)
+    made: dict[int, pymunk.Body] = {}  # keeps those that have left, too: their ids must not be given again
     seen: set[int] = set()
     edges = [view_edges(HALF_HEIGHT[thing.shape]) for thing in setup.objects]
-    rows: list[int] = []  # how many bodies the buffer has got in each frame
+    filled: list[int] = []  # bytes of ids in the buffer after each frame
     buffer = Buffer()
     for frame in range(frames):
         watch.frame = frame
@@ -176,20 +177,19 @@ def trace(setup: Setup, *, removed: int | None = None, frames: int = FRAMES) -> 
                 space.step(STEP)
         for i, start in enumerate(setup.starts):
             if start.frame == frame and i != removed:
-                bodies[i] = _body(space, setup.objects[i], start, i)
-                ids[i] = bodies[i].id
+                bodies[i] = made[i] = _body(space, floor, setup.objects[i], start, i)
         if frame % LEAVE_EVERY == 0:
             for i in _left(bodies, edges, seen):
                 body = bodies.pop(i)
                 space.remove(body, *body.shapes, *body.constraints)
         get_space_bodies(space, _STATE, buffer)
-        rows.append(len(bodies) + 1)  # the floor is a body, too
-    frame_of = np.repeat(np.arange(frames), rows)
-    id_of = np.frombuffer(buffer.int_buf(), np.uintp)
+        filled.append(len(buffer.int_buf()))
+    id_of = np.frombuffer(buffer.int_buf(), np.uintp)  # the floor is among them
+    frame_of = np.repeat(np.arange(frames), np.diff(filled, prepend=0) // id_of.itemsize)
     table = np.frombuffer(buffer.float_buf(), np.float64).reshape(-1, 6)
     states = np.full((frames, len(setup.objects), 6), np.nan)
-    for i in range(len(setup.objects)):
-        mine = np.flatnonzero(id_of == ids[i])
+    for i, body in made.items():
+        mine = np.flatnonzero(id_of == body.id)
         states[frame_of[mine], i] = table[mine]
     return Trace(setup, states, tuple(watch.collisions), removed)
 
@@ -217,7 +217,7 @@ def _pair(arbiter: pymunk.Arbiter) -> tuple[int, int]:
     return first, second
 
 
-def _body(space: pymunk.Space, thing: ObjectProperty, start: Start, number: int) -> pymunk.Body:
+def _body(space: pymunk.Space, floor: pymunk.Body, thing: ObjectProperty, start: Start, number: int) -> pymunk.Body:
     """Put an object into the space, tied to the floor by friction."""
     mass = MASS[thing.shape] * DENSITY[thing.material]
     if thing.shape == "cube":
@@ -239,9 +239,9 @@ def _body(space: pymunk.Space, thing: ObjectProperty, start: Start, number: int)
     shape.number = number
     # A joint to the floor that may only brake (no bias), with bounded force, is Coulomb friction without a callback.
     force = mass * DECELERATION[thing.shape, thing.material]
-    slide = pymunk.PivotJoint(space.static_body, body, start.position)
+    slide = pymunk.PivotJoint(floor, body, start.position)
     slide.max_bias, slide.max_force = 0.0, force
-    spin = pymunk.GearJoint(space.static_body, body, 0.0, 1.0)
+    spin = pymunk.GearJoint(floor, body, 0.0, 1.0)
     # Sliding friction over a round footprint brakes the spin with 2/3 of the radius as its arm.
     spin.max_bias, spin.max_force = 0.0, force * 2 / 3 * OUTLINE_RADIUS[thing.shape]
     space.add(body, shape, slide, spin)

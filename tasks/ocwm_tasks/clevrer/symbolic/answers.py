@@ -53,8 +53,9 @@ class SymbolicOutcome(Outcome):
     @property
     def by_flip(self) -> dict[str, Items]:
         """Counterfactual options whose truth flips against the observation, and those whose truth does not."""
-        cases = (("flipped", 1), ("same", 0))
-        return {f"counterfactual.{name}": self.options(self.flips == value) for name, value in cases}
+        return {
+            f"counterfactual.{name}": self.options(self.flips == value) for name, value in (("flipped", 1), ("same", 0))
+        }
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from ocwm.errors import BenchError
 from ocwm_tasks.clevrer.symbolic.events import (
-    CollisionRules,
     Collisions,
-    EventRules,
     PairSignals,
     happens,
     nearest,
@@ -22,17 +21,24 @@ from ocwm_tasks.clevrer.symbolic.events import (
     parts,
     spread,
 )
+from ocwm_tasks.clevrer.symbolic.rules import CollisionRules, EventRules, RuleLadder
 from ocwm_tasks.clevrer.symbolic.tracks import NUM_PAIR_CLASSES, Bools, Float32, Ints, Tracks
 
 # Lengths are counted in the usual distance of the centres at a contact, so that any coordinates will do.
-# Noise, and the samples over which velocities may be measured at that noise.
-LEVELS = ((0.0, (1, 2)), (0.005, (2, 4)), (0.017, (4, 6)), (0.05, (6,)))
+# Noise of the positions, and the samples over which velocities may be measured at that noise.
+OBSERVED_LEVELS = ((0.0, (1, 2)), (0.005, (2, 4)), (0.017, (4, 6)), (0.05, (6,)))
+# Even windows: the frames of a rollout at stride 2 come from two rollouts that alternate.
+IMAGINED_LEVELS = ((0.0, (2,)), (0.005, (2, 4)), (0.017, (4, 6)), (0.05, (6,)))
+# How predictions are worse than observations apart from noise: standard deviations of a Gaussian over time in frames,
+# and of a constant offset of every object.
+BLUR_FRAMES = 2.0
+DRIFT = 0.1
 IMPULSES = np.geomspace(0.0048, 0.11, 10)  # per frame
 _COOLDOWN_FRAMES = 8
 _MATCH_FRAMES = 6  # between a found and a true collision
 _STEPS = 12  # values tried for each of the two distances
 _ROUNDS = 2  # of improving one threshold after the other
-_SLACK = 0.002  # thresholds whose F1 is this near to the best count as equally good
+_GAIN = 0.002  # of F1 that a longer window must bring
 _FEW = 5  # a shape pair with fewer true collisions is judged like the rest
 
 
@@ -57,7 +63,9 @@ def fit_rules(tracks: Tracks, truth: Collisions, *, seed: int = 0, max_videos: i
     """Choose the rules that find the true collisions with the highest F1, for each level of noise on the positions.
 
     Predicted positions are less exact than observed ones, and how much so depends on the model. So the rules are fitted
-    several times, with Gaussian noise added to the training tracks.
+    several times, with Gaussian noise added to the training tracks; those for predictions on tracks that are moreover
+    blurred and shifted, together with tracks that are not. Of what is predicted only the first contact of a pair
+    counts: whether those that have met knock against each other once more is nothing that a rollout could tell.
 
     Args:
         tracks: V training videos.
@@ -73,33 +81,78 @@ def fit_rules(tracks: Tracks, truth: Collisions, *, seed: int = 0, max_videos: i
     rng = np.random.default_rng(seed)
     usual = _usual_distances(pair_signals(tracks, window=1), tracks.frames, truth)
     length = float(np.median(usual))
-    rules = []
-    for level, windows in LEVELS:
-        noise = np.float32(level * length) * rng.standard_normal(tracks.positions.shape, dtype=np.float32)
-        noisy = replace(tracks, positions=np.where(tracks.visible[..., None], tracks.positions + noise, np.float32(0)))
-        rules.append(_fit_level(noisy, truth, usual, windows, length=length))
-    return EventRules(tuple(level * length for level, _ in LEVELS), tuple(rules), tuple(high for _, high in usual))
+
+    def fit_ladder(
+        versions: Sequence[Tracks],
+        levels: Sequence[tuple[float, Sequence[int]]],
+        *,
+        widest: float,
+        first_only: bool,
+    ) -> RuleLadder:
+        rules = []
+        for level, windows in levels:
+            noisy = [_shaken(version, rng, noise=level * length) for version in versions]
+            rules.append(_fit_level(noisy, truth, usual, windows, length=length, widest=widest, first_only=first_only))
+        return RuleLadder(tuple(level * length for level, _ in levels), tuple(rules))
+
+    blurred = _blurred(_shaken(tracks, rng, offset=DRIFT * length), BLUR_FRAMES / tracks.spacing)
+    return EventRules(
+        observed=fit_ladder([tracks], OBSERVED_LEVELS, widest=1.12, first_only=False),
+        imagined=fit_ladder([tracks, blurred], IMAGINED_LEVELS, widest=1.25, first_only=True),
+        touch=tuple(high for _, high in usual),
+    )
+
+
+def _shaken(tracks: Tracks, rng: np.random.Generator, *, noise: float = 0.0, offset: float = 0.0) -> Tracks:
+    """Tracks with Gaussian noise on every position, and a constant offset of every slot."""
+    shape = tracks.positions.shape
+    shift = np.float32(noise) * rng.standard_normal(shape, dtype=np.float32)
+    shift += np.float32(offset) * rng.standard_normal((shape[0], 1, *shape[2:]), dtype=np.float32)
+    return replace(tracks, positions=np.where(tracks.visible[..., None], tracks.positions + shift, np.float32(0)))
+
+
+def _blurred(tracks: Tracks, deviation: float) -> Tracks:
+    """Tracks smoothed over time by a Gaussian (samples), each run of visible samples by itself as far as it goes."""
+    seen = tracks.visible[..., None].astype(np.float32)
+    weight = gaussian_filter1d(seen, deviation, axis=1)
+    smooth = gaussian_filter1d(tracks.positions, deviation, axis=1) / np.maximum(weight, 1e-6)
+    return replace(tracks, positions=np.where(tracks.visible[..., None], smooth, np.float32(0)))
 
 
 def _fit_level(
-    tracks: Tracks,
+    versions: Sequence[Tracks],
     truth: Collisions,
     usual: Sequence[tuple[float, float]],
     windows: Sequence[int],
     *,
     length: float,
+    widest: float,
+    first_only: bool,
 ) -> CollisionRules:
-    cooldown = max(1, _COOLDOWN_FRAMES // tracks.spacing)
+    """The rules with the highest F1 over all versions of the tracks together.
+
+    Args:
+        versions: of the tracks of V videos.
+        truth: their collisions.
+        usual: low and high distance at contacts of each shape pair.
+        windows: to choose from, in samples.
+        length: usual distance at contacts.
+        widest: largest reach to be tried, in high distances.
+        first_only: what happens after the first contact of a pair counts neither way.
+    """
+    cooldown = max(1, _COOLDOWN_FRAMES // versions[0].spacing)
     impulses = [float(x) for x in IMPULSES * length]
     best, best_f1 = None, -1.0
     for window in windows:
-        case = _encounters(tracks, truth, usual, window)
+        cases = [_encounters(version, truth, usual, window) for version in versions]
+        if first_only:
+            cases = [_until_contact(case) for case in cases]
         chosen, counts = [], np.zeros(3, dtype=np.int64)
         for kind in range(NUM_PAIR_CLASSES):
-            mine = _of_kind(case, kind)
-            chosen.append(_fit_kind(mine, *usual[kind], impulses=impulses, cooldown=cooldown))
+            mine, (low, high) = [_of_kind(case, kind) for case in cases], usual[kind]
+            chosen.append(_fit_kind(mine, low, high, widest * high, impulses=impulses, cooldown=cooldown))
             counts += _count(mine, *chosen[-1], cooldown=cooldown)
-        if _f1(counts) > best_f1 + _SLACK:
+        if _f1(counts) > best_f1 + _GAIN:
             reach, impulse, overlap = zip(*chosen, strict=True)
             best, best_f1 = CollisionRules(reach, impulse, overlap, window=window, cooldown=cooldown), _f1(counts)
     assert best is not None
@@ -159,8 +212,15 @@ def _of_kind(case: Encounters, kind: int) -> Encounters:
     return Encounters(kept, case.truth[rows], case.near_truth[rows], case.tolerance)
 
 
+def _until_contact(case: Encounters) -> Encounters:
+    """Only the first true collision of each encounter, and no false alarms after it."""
+    before = np.cumsum(case.truth, axis=1)
+    first = case.truth & (before == 1)
+    return replace(case, truth=first, near_truth=np.maximum.accumulate(spread(first, case.tolerance), axis=1))
+
+
 def _fit_kind(
-    case: Encounters, low: float, high: float, *, impulses: Sequence[float], cooldown: int
+    cases: Sequence[Encounters], low: float, high: float, widest: float, *, impulses: Sequence[float], cooldown: int
 ) -> tuple[float, float, float]:
     """(reach, impulse, overlap) of one shape pair, improved one after the other.
 
@@ -168,24 +228,27 @@ def _fit_kind(
     """
     grids: dict[str, Sequence[float]] = {
         "impulse": impulses,
-        "reach": [float(x) for x in np.linspace(0.97 * low, 1.25 * high, _STEPS)],
+        "reach": [float(x) for x in np.linspace(0.97 * low, widest, _STEPS)],
         "overlap": [float(x) for x in np.linspace(0.8 * low, 1.02 * high, _STEPS)],
     }
     values = {"reach": 1.05 * high, "impulse": impulses[len(impulses) // 2], "overlap": 0.9 * low}
     for _ in range(_ROUNDS):
         for name, grid in grids.items():
             tried = [{**values, name: value} for value in grid]
-            scores = [_f1(_count(case, v["reach"], v["impulse"], v["overlap"], cooldown=cooldown)) for v in tried]
-            good = [value for value, f1 in zip(grid, scores, strict=True) if f1 >= max(scores) - _SLACK]
+            scores = [_f1(_count(cases, v["reach"], v["impulse"], v["overlap"], cooldown=cooldown)) for v in tried]
+            good = [value for value, f1 in zip(grid, scores, strict=True) if f1 >= max(scores)]
             values[name] = good[len(good) // 2] if name == "impulse" else good[-1]
     return values["reach"], values["impulse"], values["overlap"]
 
 
-def _count(case: Encounters, reach: float, impulse: float, overlap: float, *, cooldown: int) -> Ints:
+def _count(cases: Sequence[Encounters], reach: float, impulse: float, overlap: float, *, cooldown: int) -> Ints:
     """Hits, false alarms and misses."""
-    found = happens(case.signals, reach, impulse, overlap, cooldown=cooldown)
-    hits = (case.truth & spread(found, case.tolerance)).sum()
-    return np.array([hits, (found & ~case.near_truth).sum(), case.truth.sum() - hits], dtype=np.int64)
+    counts = np.zeros(3, dtype=np.int64)
+    for case in cases:
+        found = happens(case.signals, reach, impulse, overlap, cooldown=cooldown)
+        hits = (case.truth & spread(found, case.tolerance)).sum()
+        counts += [hits, (found & ~case.near_truth).sum(), case.truth.sum() - hits]
+    return counts
 
 
 def _f1(counts: Ints) -> float:

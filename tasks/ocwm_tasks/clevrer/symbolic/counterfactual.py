@@ -56,11 +56,13 @@ class Imagined:
         state: (R, T, N, 3) float32 x, y and visibility, read by the probe; zero for the removed slot.
         driven: (R, T, N) bool, predicted by the removal rollout, not taken from the video.
         calls: number of batched calls of the model.
+        latents: (R, T, N, D) float32 where they were asked for.
     """
 
     state: Float32
     driven: Bools
     calls: int
+    latents: Float32 | None = None
 
     @property
     def object_frames(self) -> int:
@@ -110,7 +112,8 @@ def imagine(
     frames_per_call: int | None = None,
     device: torch.device | str = "cpu",
     batch: int = 128,
-    advance: Callable[[int], None] | None = None,
+    keep_latents: bool = False,
+    advance: Callable[[int], object] | None = None,
 ) -> Imagined:
     """Roll every removal out to the last frame.
 
@@ -129,6 +132,7 @@ def imagine(
         frames_per_call: video frames between two starts; default: as many as the model predicts in one call.
         device: where the model is.
         batch: removals at a time.
+        keep_latents: return the latents, too.
         advance: is told how many removals are finished.
 
     Raises:
@@ -139,6 +143,7 @@ def imagine(
     count, (frames, slots) = len(removals), latents.shape[1:3]
     state = np.zeros((count, frames, slots, 3), dtype=np.float32)
     driven = np.zeros((count, frames, slots), dtype=np.bool_)
+    kept = np.zeros((count, *latents.shape[1:]), dtype=np.float32) if keep_latents else None
     calls = 0
     order = np.argsort(removals.release.min(axis=1), kind="stable")  # alike ones together: they end together
     for low in range(0, count, batch):
@@ -146,10 +151,12 @@ def imagine(
         some = _Rollout(model, latents, removals, rows, probe, shape, touch, torch.device(device))
         some.run(free_running=free_running, frames_per_call=frames_per_call)
         state[rows], driven[rows] = some.read(), some.driven()
+        if kept is not None:
+            kept[rows] = some.latents
         calls += some.calls
         if advance is not None:
             advance(len(rows))
-    return Imagined(state, driven, calls)
+    return Imagined(state, driven, calls, kept)
 
 
 class _Rollout:

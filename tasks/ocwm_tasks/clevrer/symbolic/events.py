@@ -6,13 +6,12 @@ Shape letters: V videos, T samples, N slots, P pairs of slots.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
+from ocwm_tasks.clevrer.symbolic.rules import CollisionRules, EventRules
 from ocwm_tasks.clevrer.symbolic.tracks import Bools, Float32, Ints, Tracks, jitter, pair_classes, velocities
 
 _VIDEOS_AT_ONCE = 64
@@ -23,64 +22,6 @@ _VIDEOS_AT_ONCE = 64
 _APPROACH_FRAMES = 8
 _PUSH_PER_CHANGE = 10.0
 _PUSH_PER_CLOSING = 4.0
-_PUSH_BEFORE_SEAM = 0.9
-
-
-@dataclass(frozen=True)
-class CollisionRules:
-    """When two objects are said to collide.
-
-    Either they are within `reach` of each other and pushed apart by more than `impulse` (see `PairSignals`); or they
-    come within `overlap`, closer than they can be without having touched: predictions run objects into each other.
-
-    Attributes:
-        reach: distance of the centres in units, one for each shape pair.
-        impulse: push in units per frame, one for each shape pair.
-        overlap: distance of the centres in units, one for each shape pair.
-        window: samples over which a velocity is measured.
-        cooldown: samples in which the same pair can't collide again.
-    """
-
-    reach: tuple[float, ...]
-    impulse: tuple[float, ...]
-    overlap: tuple[float, ...]
-    window: int = 2
-    cooldown: int = 8
-
-
-@dataclass(frozen=True)
-class EventRules:
-    """Rules for positions of several qualities: what is sharp and sure on exact positions drowns in noisy ones.
-
-    Attributes:
-        levels: noise in units that each of `rules` was fitted for, ascending.
-        rules: as many.
-        touch: distance of the centres in units within which next to all contacts are, one for each shape pair.
-    """
-
-    levels: tuple[float, ...]
-    rules: tuple[CollisionRules, ...]
-    touch: tuple[float, ...]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EventRules:
-        """From what `as_dict` gave, also after a round through JSON."""
-        rules = tuple(
-            CollisionRules(
-                tuple(rule["reach"]), tuple(rule["impulse"]), tuple(rule["overlap"]), rule["window"], rule["cooldown"]
-            )
-            for rule in values["rules"]
-        )
-        return cls(tuple(values["levels"]), rules, tuple(values["touch"]))
-
-    def at(self, noise: float) -> CollisionRules:
-        """The rules for positions with this noise: those of the nearest level, by ratio."""
-        limits = [(max(low, high / 10) * high) ** 0.5 for low, high in pairwise(self.levels)]
-        return self.rules[int(np.searchsorted(limits, noise))]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a record."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -160,11 +101,6 @@ def pair_signals(tracks: Tracks, *, window: int) -> PairSignals:
     # Braking pushes too, but it did so a moment ago already.
     ago = window + 2
     push[:, ago:] -= np.nan_to_num(push[:, :-ago]).clip(min=0.0)
-    # Just before a seam, what comes after it stands for the missing step, so a contact in that step looks the same from
-    # both sides: it belongs to the later one.
-    seam = np.zeros_like(tracks.imagined)
-    seam[:, :-1] = tracks.imagined[:, 1:] != tracks.imagined[:, :-1]
-    push = np.where(seam[:, :, first] | seam[:, :, second], _PUSH_BEFORE_SEAM * push, push)
     return PairSignals(
         first,
         second,
@@ -231,13 +167,12 @@ def find_collisions(tracks: Tracks, rules: EventRules) -> Collisions:
     judged each by the rules for the noise that is measured on them.
     """
     seen = replace(tracks, visible=tracks.visible & ~tracks.imagined)
-    observed = _found(seen, rules.at(jitter(seen, seen.visible)))
+    observed = _found(seen, rules.observed.at(jitter(seen, seen.visible)))
     if not tracks.imagined.any():
         return observed
-    dreamt = rules.at(jitter(tracks, tracks.imagined))
-    rows = _found(tracks, dreamt).rows()
-    rows = rows[_is_imagined(tracks, rows)]
-    # A contact on the border of the two may be found on both sides.
+    dreamt = rules.imagined.at(jitter(tracks, tracks.imagined))
+    rows = _shown_by_imagination(tracks, _found(tracks, dreamt).rows())
+    # A contact near the border of the two may be found on both sides.
     latest = {(int(v), int(a), int(b)): int(f) for v, f, a, b in observed.rows()}
     apart = dreamt.cooldown * tracks.spacing
     fresh = [int(f) - latest.get((int(v), int(a), int(b)), -apart) >= apart for v, f, a, b in rows]
@@ -255,11 +190,17 @@ def _found(tracks: Tracks, rules: CollisionRules) -> Collisions:
     return Collisions.of_rows(np.concatenate(found))
 
 
-def _is_imagined(tracks: Tracks, rows: Ints) -> Bools:
-    """Whether one of the two objects was imagined, for rows [video, frame, first, second]."""
+def _shown_by_imagination(tracks: Tracks, rows: Ints) -> Ints:
+    """Those of the rows [video, frame, first, second] that only imagined samples of one of the two can show.
+
+    Whether the two touch in the last observed sample is seen in the next one, so it is dated there.
+    """
     video, frame, first, second = rows.T
     sample = np.searchsorted(tracks.frames, frame)
-    return np.asarray(tracks.imagined[video, sample, first] | tracks.imagined[video, sample, second])
+    after = np.minimum(sample + 1, len(tracks.frames) - 1)
+    now, soon = (tracks.imagined[video, k, first] | tracks.imagined[video, k, second] for k in (sample, after))
+    dated = np.stack([video, np.where(now, frame, tracks.frames[after]), first, second], axis=1)
+    return np.asarray(dated[soon])
 
 
 def _by_pair(values: tuple[float, ...], kind: Ints) -> Float32:

@@ -19,8 +19,9 @@ import numpy as np
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES, Collision, Scene
 from ocwm_tasks.clevrer.symbolic.calibration import fit_moving, fit_rules
 from ocwm_tasks.clevrer.symbolic.counterfactual import Imagined, Removals, descend
-from ocwm_tasks.clevrer.symbolic.events import Collisions, EventRules, find_collisions
+from ocwm_tasks.clevrer.symbolic.events import Collisions, find_collisions
 from ocwm_tasks.clevrer.symbolic.probe import ProbeReport, RidgeProbe, SlotStates, fit_probe, targets_of
+from ocwm_tasks.clevrer.symbolic.rules import EventRules
 from ocwm_tasks.clevrer.symbolic.sources import RemovalSource
 from ocwm_tasks.clevrer.symbolic.tracks import Float32, Ints, Tracks, tracks_of
 from ocwm_tasks.clevrer.world import SAMPLE_STEP, Pair, World, sample_speeds

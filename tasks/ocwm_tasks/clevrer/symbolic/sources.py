@@ -1,4 +1,4 @@
-"""Where the videos without an object come from: a model's removal rollout, or the truth simulated again.
+"""Where the videos without an object come from: a model's removal rollout, the observation, or the true one.
 
 Shape letters: V videos, T frames, N slots, D slot dimension, R removals, B removals at a time.
 """
@@ -36,7 +36,8 @@ class ModelRemoval:
     frames_per_call: int | None = None
     device: torch.device | str = "cpu"
     batch: int = 128
-    advance: Callable[[int], None] | None = None
+    keep_latents: bool = False
+    advance: Callable[[int], object] | None = None
 
     def __call__(
         self, latents: Float32, removals: Removals, *, probe: RidgeProbe, shape: Ints, touch: Sequence[float]
@@ -53,8 +54,28 @@ class ModelRemoval:
             frames_per_call=self.frames_per_call,
             device=self.device,
             batch=self.batch,
+            keep_latents=self.keep_latents,
             advance=self.advance,
         )
+
+
+@dataclass(frozen=True)
+class ObservedRemoval:
+    """Removals without any model: what the removed object's events touch is not known of any more from then on."""
+
+    def __call__(
+        self, latents: Float32, removals: Removals, *, probe: RidgeProbe, shape: Ints, touch: Sequence[float]
+    ) -> Imagined:
+        """Follow the observation of every object until it is touched."""
+        parts = [np.zeros((0, *latents.shape[1:3], 3), dtype=np.float32)]
+        frames = np.arange(latents.shape[1])[:, None]
+        for video, slot, release in zip(removals.video, removals.slot, removals.release, strict=True):
+            state = read_state(probe, np.asarray(latents[video]))
+            state[frames >= release] = 0.0
+            state[:, slot] = 0.0
+            parts.append(state[None])
+        state = np.concatenate(parts)
+        return Imagined(state, np.zeros(state.shape[:3], dtype=np.bool_), calls=0)
 
 
 @dataclass(frozen=True)
