@@ -47,7 +47,7 @@ class CJEPA(WorldModel):
     """
 
     version: ClassVar[int] = 1
-    capabilities: ClassVar[frozenset[str]] = frozenset({"variable_slots"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"variable_slots", "permutation_equivariant"})
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""How good answers are: by ids, with intervals over videos; and the published script, which goes by position.
+"""How good answers are: by ids; and the published script, which goes by position.
 
 Shape letters: S answers (one for each descriptive question and one for each choice of the others), Q questions.
 """
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ocwm.stats import cluster_bootstrap, weighted_mean
-from ocwm.types import Metric, MetricValue
+from ocwm.stats import weighted_mean
+from ocwm.types import Metric
 from ocwm_tasks.clevrer.aloe.tokens import DESCRIPTIVE, QUESTION_TYPES, UNKNOWN, QuestionSet
 
 INTERVAL = "bootstrap over videos"
@@ -101,18 +101,6 @@ class Outcome:
         asked = self.scene * MOST_QUESTIONS + self.question_id
         return Items(self.correct[kept], self.scene[kept], (asked * MOST_CHOICES + self.choice_id.clip(min=0))[kept])
 
-    def items(self, reasoner: str) -> dict[str, NDArray[Any]]:
-        """Compact columns to be stored beside a record, named `<reasoner>.<column>`."""
-        columns: dict[str, NDArray[Any]] = {
-            "scene": self.scene.astype(np.int32),
-            "question_id": self.question_id.astype(np.int16),
-            "choice_id": self.choice_id.astype(np.int8),
-            "type": self.type.astype(np.int8),
-            "prediction": self.prediction.astype(np.int8),
-            "correct": self.correct,
-        }
-        return {f"{reasoner}.{name}": column for name, column in columns.items()}
-
 
 @dataclass(frozen=True)
 class Items:
@@ -176,25 +164,6 @@ def declare(reasoner: str, types: Sequence[str] = QUESTION_TYPES) -> tuple[Metri
     return tuple(Metric(f"{reasoner}.{key}", "%", higher_is_better=True) for key in asked)
 
 
-def measure(answers: Answered, reasoner: str, *, rng: np.random.Generator, draws: int = 2000) -> dict[str, MetricValue]:
-    """Accuracies in percent with 95 % intervals by bootstrap over videos, keyed `<reasoner>.<type>.<unit>`."""
-    found = figures(answers)
-    values = {}
-    for metric in declare(reasoner):
-        items = found.get(metric.name.removeprefix(f"{reasoner}."))
-        if items is None:
-            continue
-        low, high = cluster_bootstrap(items.right, items.scene, rng=rng, draws=draws, weights=items.weight)
-        values[metric.name] = MetricValue(
-            value=100 * items.share(),
-            n=len(items.right),
-            low=None if low is None else 100 * low,
-            high=None if high is None else 100 * high,
-            interval=INTERVAL,
-        )
-    return values
-
-
 @dataclass(frozen=True)
 class PublishedReport:
     """What the published script prints: its lines, and how many pairs of question and answer it dropped."""
@@ -208,7 +177,7 @@ def published_report(truth: Sequence[Mapping[str, Any]], predicted: Sequence[Map
 
     Within a scene the script pairs questions and choices by their place in the lists. A pair of questions with
     different ids is dropped and only counted; options beyond the true ones are not looked at, but a question whose
-    lists differ in length is never right. Use `measure` for anything but comparing with published figures.
+    lists differ in length is never right. Use `figures` for anything but comparing with published figures.
 
     Args:
         truth: question scenes of the official format, with answers.

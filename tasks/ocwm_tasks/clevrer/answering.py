@@ -46,7 +46,7 @@ def answer_with_aloe(pipeline: Pipeline, questions: Sequence[dict[str, Any]]) ->
         num_slots=spec.num_slots,
         slot_dim=spec.slot_dim,
         sees_video=_sees_video(pipeline),
-        window="full" if task.protocol == "imagined" else "published",
+        window="full" if task.protocol == "imagined" or pipeline.native else "published",
         seed=context.seeds.reasoner,
     )
     key = aloe_key(pipeline)
@@ -84,7 +84,7 @@ def aloe_key(pipeline: Pipeline) -> Key:
     common = {**parts, "protocol": task.protocol, "version": VERSION}
     if not _sees_video(pipeline):
         return {**common, "latents": "none"}
-    if not _sees_rollout(pipeline):
+    if pipeline.native or not _sees_rollout(pipeline):
         return {**common, **pipeline.slots_key("train"), "latents": "observed"}
     if task.reasoner_train == "true":
         return {**common, **pipeline.slots_key("train"), "latents": "true"}
@@ -122,6 +122,8 @@ def _training_latents(pipeline: Pipeline, name: str) -> VideoLatents | None:
 def _latents(pipeline: Pipeline, name: str) -> VideoLatents:
     """What the reasoner is asked about: observed frames and the model's rollouts."""
     index = pipeline.latents(name).index
+    if pipeline.native:  # its questions are about what happened in the whole video, and nothing is imagined for them
+        return VideoLatents(index, pipeline.latents(name).latents)
     if pipeline.task.protocol == "published":
         return VideoLatents(index, pipeline.rolled(name))
     prefix, latents = pipeline.prefix(name), pipeline.imagined(name)

@@ -56,6 +56,9 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
             reading = _read(pipeline, predicted)
             if predicted is not None:
                 collapsed += _add_rollout(figures, pipeline, predicted, reading)
+            if pipeline.native:  # its questions are about what happened in the whole video
+                videos = pipeline.latents(task.split)
+                reading = pipeline.symbolic.read(np.asarray(videos.latents), frames=pipeline.frames)
             if "symbolic" in task.reasoners:
                 notes["symbolic"] = _add_symbolic(figures, pipeline, questions, reading, predicted, share)
     if "aloe" in task.reasoners:

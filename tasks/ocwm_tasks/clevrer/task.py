@@ -84,6 +84,9 @@ class ClevrerTask(Task):
         ):
             if value not in known:
                 raise BenchError(f"task.{key}={value} is not known", suggest(value, known))
+        most = ROLLOUT_FRAMES - OBSERVED_FRAMES
+        if not horizons or not all(1 <= h <= most for h in horizons):
+            raise BenchError(f"task.horizons={list(horizons)} is not possible", f"Choose values from 1 to {most}.")
         self.root = None if root is None else Path(root)
         self.source = source
         self.protocol = protocol
@@ -118,8 +121,9 @@ class ClevrerTask(Task):
         return measures.declare(self.reasoners, horizons=self.horizons_for(steps), unit=self.unit)
 
     def horizons_for(self, steps: int) -> tuple[int, ...]:
-        """The horizons that a rollout of so many steps reaches; its last step where none of them is."""
-        return tuple(h for h in self.horizons if h <= steps) or (steps,)
+        """The horizons that a rollout of so many steps reaches; its last step where it is too short for some of them."""
+        reached = tuple(h for h in self.horizons if h <= steps)
+        return reached if len(reached) == len(self.horizons) else tuple(dict.fromkeys((*reached, steps)))
 
     @property
     def unit(self) -> str:

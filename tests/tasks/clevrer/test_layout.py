@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
-import time
 from pathlib import Path
 
 import numpy as np
@@ -144,12 +143,12 @@ def test_every_video_is_asked_about(root):
         assert all(scene["questions"] for scene in scenes)
 
 
-def test_removals_are_kept_for_validation_and_test(root):
+def test_what_happens_without_each_object_is_kept(root):
     data = open_dataset(root)
-    assert data.removals("train") == []
     removals = data.removals("test")
     video = draw_video(_stream(5, "test", 2), CONFIG)
     assert [r.index for r in removals] == [15000, 15001, 15002]
+    assert len(data.removals("train")) == 3
     for removed, run in video.removals.items():
         assert tuple(removals[2].collisions[removed]) == run.collisions
         np.testing.assert_array_equal(removals[2].positions[removed], run.positions)
@@ -169,7 +168,6 @@ def test_a_full_disk_is_an_oserror(tmp_path, monkeypatch):
 def test_failure_and_interrupt_stop_the_processes(tmp_path):
     many = GeneratorConfig(train=300, validation=0, test=0, width=48)
     (tmp_path / "future").write_text("in the way of the folder of this name")
-    start = time.monotonic()
     with pytest.raises(NotADirectoryError):
         make_dataset(tmp_path, many, seed=5, workers=2)
     (tmp_path / "future").unlink()
@@ -182,4 +180,3 @@ def test_failure_and_interrupt_stop_the_processes(tmp_path):
     assert not multiprocessing.active_children()
     assert not (tmp_path / "embedded.json").exists()
     assert len(list(tmp_path.rglob("*.mp4"))) < 60
-    assert time.monotonic() - start < 30

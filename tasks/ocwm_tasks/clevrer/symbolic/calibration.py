@@ -25,10 +25,10 @@ from ocwm_tasks.clevrer.symbolic.rules import CollisionRules, EventRules, RuleLa
 from ocwm_tasks.clevrer.symbolic.tracks import NUM_PAIR_CLASSES, Bools, Float32, Ints, Tracks
 
 # Lengths are counted in the usual distance of the centres at a contact, so that any coordinates will do.
-# Noise of the positions, and the samples over which velocities may be measured at that noise.
-OBSERVED_LEVELS = ((0.0, (1, 2)), (0.005, (2, 4)), (0.017, (4, 6)), (0.05, (6,)))
+# Noise of the positions, and the samples over which velocities are measured at that noise.
+OBSERVED_LEVELS = ((0.0, 1), (0.005, 2), (0.017, 4), (0.05, 6))
 # Even windows: the frames of a rollout at stride 2 come from two rollouts that alternate.
-IMAGINED_LEVELS = ((0.0, (2,)), (0.005, (2, 4)), (0.017, (4, 6)), (0.05, (6,)))
+IMAGINED_LEVELS = ((0.0, 2), (0.005, 4), (0.017, 4), (0.05, 6))
 # How predictions are worse than observations apart from noise: standard deviations of a Gaussian over time in frames,
 # and of a constant offset of every object.
 BLUR_FRAMES = 2.0
@@ -36,9 +36,8 @@ DRIFT = 0.1
 IMPULSES = np.geomspace(0.0048, 0.11, 10)  # per frame
 _COOLDOWN_FRAMES = 8
 _MATCH_FRAMES = 6  # between a found and a true collision
-_STEPS = 12  # values tried for each of the two distances
+_STEPS = 10  # values tried for each of the two distances
 _ROUNDS = 2  # of improving one threshold after the other
-_GAIN = 0.002  # of F1 that a longer window must bring
 _FEW = 5  # a shape pair with fewer true collisions is judged like the rest
 
 
@@ -84,15 +83,15 @@ def fit_rules(tracks: Tracks, truth: Collisions, *, seed: int = 0, max_videos: i
 
     def fit_ladder(
         versions: Sequence[Tracks],
-        levels: Sequence[tuple[float, Sequence[int]]],
+        levels: Sequence[tuple[float, int]],
         *,
         widest: float,
         first_only: bool,
     ) -> RuleLadder:
         rules = []
-        for level, windows in levels:
+        for level, window in levels:
             noisy = [_shaken(version, rng, noise=level * length) for version in versions]
-            rules.append(_fit_level(noisy, truth, usual, windows, length=length, widest=widest, first_only=first_only))
+            rules.append(_fit_level(noisy, truth, usual, window, length=length, widest=widest, first_only=first_only))
         return RuleLadder(tuple(level * length for level, _ in levels), tuple(rules))
 
     blurred = _blurred(_shaken(tracks, rng, offset=DRIFT * length), BLUR_FRAMES / tracks.spacing)
@@ -123,7 +122,7 @@ def _fit_level(
     versions: Sequence[Tracks],
     truth: Collisions,
     usual: Sequence[tuple[float, float]],
-    windows: Sequence[int],
+    window: int,
     *,
     length: float,
     widest: float,
@@ -135,28 +134,24 @@ def _fit_level(
         versions: of the tracks of V videos.
         truth: their collisions.
         usual: low and high distance at contacts of each shape pair.
-        windows: to choose from, in samples.
+        window: samples over which velocities are measured.
         length: usual distance at contacts.
         widest: largest reach to be tried, in high distances.
         first_only: what happens after the first contact of a pair counts neither way.
     """
     cooldown = max(1, _COOLDOWN_FRAMES // versions[0].spacing)
     impulses = [float(x) for x in IMPULSES * length]
-    best, best_f1 = None, -1.0
-    for window in windows:
-        cases = [_encounters(version, truth, usual, window) for version in versions]
-        if first_only:
-            cases = [_until_contact(case) for case in cases]
-        chosen, counts = [], np.zeros(3, dtype=np.int64)
-        for kind in range(NUM_PAIR_CLASSES):
-            mine, (low, high) = [_of_kind(case, kind) for case in cases], usual[kind]
-            chosen.append(_fit_kind(mine, low, high, widest * high, impulses=impulses, cooldown=cooldown))
-            counts += _count(mine, *chosen[-1], cooldown=cooldown)
-        if _f1(counts) > best_f1 + _GAIN:
-            reach, impulse, overlap = zip(*chosen, strict=True)
-            best, best_f1 = CollisionRules(reach, impulse, overlap, window=window, cooldown=cooldown), _f1(counts)
-    assert best is not None
-    return best
+    cases = [_encounters(version, truth, usual, window) for version in versions]
+    if first_only:
+        cases = [_until_contact(case) for case in cases]
+    chosen = [
+        _fit_kind(
+            [_of_kind(case, kind) for case in cases], low, high, widest * high, impulses=impulses, cooldown=cooldown
+        )
+        for kind, (low, high) in enumerate(usual)
+    ]
+    reach, impulse, overlap = zip(*chosen, strict=True)
+    return CollisionRules(reach, impulse, overlap, window=window, cooldown=cooldown)
 
 
 def _usual_distances(signals: PairSignals, frames: Ints, truth: Collisions) -> list[tuple[float, float]]:

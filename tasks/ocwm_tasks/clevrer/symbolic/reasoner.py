@@ -55,7 +55,7 @@ class SymbolicReasoner:
         moving: speed in units per frame above which an object moves.
     """
 
-    version = 1
+    version = 2
 
     def __init__(self, probe: RidgeProbe, rules: EventRules, *, moving: float) -> None:
         self.probe = probe
