@@ -156,7 +156,7 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
         evaluation = task.run(context)
     if isinstance(context.model, WorldModel):
         parameters = sum(p.numel() for p in context.model.parameters())
-        context.costs.note("model", parameters=parameters, tokens_per_frame=spec.num_slots)
+        context.costs.note("total", parameters=parameters, tokens_per_frame=spec.num_slots)
     packages = {plugin.package for plugin in config.plugins.values()}
     record = _record(
         cell,

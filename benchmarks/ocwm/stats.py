@@ -120,7 +120,8 @@ def paired_cluster_bootstrap(
 
 def weighted_mean(values: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Return sum(w v) / sum(w) of (n,) values: the estimate that the bootstrap intervals belong to."""
-    return float(np.average(np.asarray(values, dtype=np.float64), weights=weights))
+    figures = np.asarray(values, dtype=np.float64)
+    return float(np.average(figures, weights=None if weights is None else np.asarray(weights, dtype=np.float64)))
 
 
 def wilson(k: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -283,7 +284,8 @@ def _cluster_sums(
     if not (np.isfinite(figures).all() and np.isfinite(scale).all()) or (scale < 0).any():
         raise ValueError("a value or weight is not finite, or a weight is negative")
     index = np.unique(labels, return_inverse=True)[1]
-    return np.bincount(index, weights=figures * scale), np.bincount(index, weights=scale)
+    sums, totals = (np.bincount(index, weights=of) for of in (figures * scale, scale))
+    return sums.astype(np.float64), totals.astype(np.float64)
 
 
 def _drawn_means(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from ocwm_baselines.extrapolation import ConstantVelocity, CopyLast
 
 from ocwm.types import LatentBatch, LatentSpec
+from ocwm_baselines.extrapolation import ConstantVelocity, CopyLast
 
 SPEC = LatentSpec(num_slots=2, slot_dim=3)
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from ocwm_methods.cjepa import CJEPA
-from ocwm_methods.masking import token_mask, tube_mask
 
 from ocwm.errors import BenchError
 from ocwm.types import LatentBatch, LatentSpec
+from ocwm_methods.cjepa import CJEPA
+from ocwm_methods.masking import token_mask, tube_mask
 
 SIZES = {"history_frames": 4, "pred_frames": 3, "frameskip": 1, "depth": 1, "heads": 2, "mlp_dim": 16, "dropout": 0.0}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ocwm_encoders.state import StateEncoder
 
 from ocwm.errors import BenchError
 from ocwm.types import Observations
+from ocwm_encoders.state import StateEncoder
 
 GROUPS = (("position", 2), ("visible", 1), ("color", 3))
 

@@ -245,13 +245,16 @@ def test_a_signal_stops_a_process_cleanly(demo_environment: dict[str, str], demo
     with subprocess.Popen(
         [sys.executable, "-m", "ocwm.cli", *arguments], env=demo_environment, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
-        deadline = time.monotonic() + 60
-        while not list((demo / "cache").glob("model/.*-*")):  # the training has started
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 300
+            while not list((demo / "cache").glob("model/.*-*")):  # the training has started
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=300)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "stopped; the same command continues"
     assert list((demo / "cache").glob("model/.*-*")) == []  # nothing half-written is left

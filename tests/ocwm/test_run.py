@@ -53,8 +53,8 @@ def test_a_run_leaves_a_complete_record(demo: Path) -> None:
     assert metric["n"] == 4
     assert metric["unit"] == "latent units"
     assert metric["value"] == pytest.approx(read_items(record)["rollout.error.1"].mean())
-    assert record.costs["model"]["parameters"] == 22  # 2 x 4 + 4 and 4 x 2 + 2
-    assert record.costs["model"]["tokens_per_frame"] == 3
+    assert record.costs["total"]["parameters"] == 22  # 2 x 4 + 4 and 4 x 2 + 2
+    assert record.costs["total"]["tokens_per_frame"] == 3
     assert not record.costs["data"]["cached"]
     assert record.costs["total"]["seconds"] >= record.costs["model"]["seconds"]
     assert record.provenance["packages"]["demo-plugin"] == "0.3.0"
@@ -133,7 +133,7 @@ def test_a_reference_runs_the_same_way() -> None:
     assert (record.kind, record.method) == ("reference", "hold_demo")
     assert "trainer" not in record.identity["versions"]
     assert "trainer" not in record.identity["config"]
-    assert "parameters" not in record.costs.get("model", {})
+    assert "parameters" not in record.costs["total"]
 
 
 def test_a_pair_that_can_not_work_is_refused_before_anything_is_computed(demo: Path) -> None:

@@ -18,7 +18,7 @@ RADIUS = 0.3
 VIEW = 3.0  # balls are in view where |x| and |y| are below
 FRAMES = 160
 SLOTS, DIM = 5, 24
-_SUBSTEPS = 20
+_SUBSTEPS = 8
 _BASIS = np.linalg.qr(np.random.default_rng(7).standard_normal((DIM, DIM)))[0][:WIDTH]
 
 Start = tuple[tuple[float, float], tuple[float, float]]  # position, velocity in units per frame
@@ -105,8 +105,14 @@ def questions_of(scene: Scene, *, without: dict[int, Scene]) -> dict[str, Any]:
             {
                 "choice_id": number,
                 "choice": "",
-                "program": ["all_events", *_thing(scene, a), "filter_collision", *_thing(scene, b), "filter_collision"]
-                + ["unique"],
+                "program": [
+                    "all_events",
+                    *_thing(scene, a),
+                    "filter_collision",
+                    *_thing(scene, b),
+                    "filter_collision",
+                    "unique",
+                ],
                 "answer": "correct" if (a, b) in happens else "wrong",
             }
             for number, (a, b) in enumerate(asked)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
+from ocwm.types import ClipSpec, LatentSpec
 from ocwm_baselines.extrapolation import ConstantVelocity
 from ocwm_methods.cjepa import CJEPA
 from ocwm_tasks.clevrer.windows import ClipSet, extend, extend_all
-
-from ocwm.types import ClipSpec, LatentSpec
 
 CLIP = ClipSpec(history=6, future=10, stride=2)
 

@@ -94,12 +94,13 @@ def _removals(run: Trace) -> list[Trace] | None:
 
 def _without(run: Trace, removed: int) -> Trace:
     """The same start without one object, to frame 160."""
-    if any(removed in (collision.a, collision.b) for collision in run.collisions):
+    before = [collision for collision in run.collisions if collision.frame < ROLLOUT_FRAMES]
+    if any(removed in (collision.a, collision.b) for collision in before):
         return trace(run.setup, removed=removed, frames=ROLLOUT_FRAMES)
     # It touched nothing: the others do what they did.
     states = run.states[:ROLLOUT_FRAMES].copy()
     states[:, removed] = np.nan
-    return Trace(run.setup, states, tuple(c for c in run.collisions if c.frame < ROLLOUT_FRAMES), removed)
+    return Trace(run.setup, states, tuple(before), removed)
 
 
 def _clean(run: Trace) -> bool:
