@@ -64,12 +64,12 @@ def scene_of(index: int, starts: Sequence[Start], *, removed: int | None = None,
 
 
 def random_starts(rng: np.random.Generator) -> list[Start]:
-    """Two balls at rest and two that come in and head for one of them each; a hit, a near miss, before or after frame 128."""
+    """Two balls at rest and two that come in and head for one of them each, one early and one late: a hit or a near miss."""
     rest = [(-1.2, 0.0), (1.2, 0.0)]
     starts: list[Start] = [(place, (0.0, 0.0)) for place in rest]
     for k in range(2):
         angle = rng.uniform(0.2, 0.8) * np.pi * (1 if k else -1)
-        speed, arrival = rng.uniform(0.02, 0.05), rng.uniform(40, 155)
+        speed, arrival = rng.uniform(0.02, 0.05), rng.uniform(*((115, 150) if k else (40, 115)))
         way = np.array([np.cos(angle), np.sin(angle)])
         target = np.array(rest[int(rng.integers(2))]) + rng.choice([0.0, 0.3, 1.1, -1.1]) * np.array([way[1], -way[0]])
         place, velocity = target - way * speed * arrival, way * speed
