@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
+from ocwm.errors import BenchError
+from ocwm.types import LatentSpec
 from ocwm_baselines.extrapolation import ConstantVelocity
 from ocwm_tasks.clevrer.imagined import answerable, imagine_rest, prefixes, without_entrants
 from ocwm_tasks.clevrer.scene import Collision, ObjectProperty, Scene
 from ocwm_tasks.clevrer.world import World
-
-from ocwm.errors import BenchError
-from ocwm.types import LatentSpec
 
 RED = ObjectProperty("red", "metal", "cube")
 BLUE = ObjectProperty("blue", "rubber", "sphere")
