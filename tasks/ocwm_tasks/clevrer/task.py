@@ -156,8 +156,9 @@ class ClevrerTask(Task):
             return "task.protocol=imagined needs data whose future is known; only embedded data has that"
         if issubclass(model, Reference) and model.sees_video and not model.sees_rollout and self.protocol == "imagined":
             return "it has no rollout, and task.protocol=imagined shows nothing else after the prefix"
-        if self.root is not None and self.reasoner_train == "true":
-            return "task.reasoner_train=true needs data whose future is known; only embedded data has that"
+        unknown_future = self.root is not None and self.scene_source != "trajectories"
+        if unknown_future and self.reasoner_train == "true" and "aloe" in self.reasoners:
+            return "task.reasoner_train=true needs the real future, which official data lacks (set it to imagined)"
         return ""
 
     def run(self, context: RunContext) -> Evaluation:
