@@ -33,7 +33,7 @@ def digest(value: Any, *, length: int = 64) -> str:
 
 
 class Cache:
-    """Stage results in `<home>/cache/<stage>/<hash>`, and work folders in `<home>/work/<stage>/<hash>`."""
+    """Stage results in `cache/<stage>/<hash>` of the home folder, and work folders likewise in `work`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
