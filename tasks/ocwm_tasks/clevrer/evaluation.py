@@ -178,7 +178,8 @@ def _read(pipeline: Pipeline, predicted: Float32 | None) -> Reading:
     name = pipeline.task.split
     if pipeline.task.protocol == "imagined":
         return pipeline.symbolic.read(pipeline.imagined(name), observed=pipeline.prefix(name))
-    return pipeline.symbolic.read(pipeline.rolled(name), frames=pipeline.frames[: pipeline.length(predicted)])
+    frames = pipeline.frames[: pipeline.length(predicted)]
+    return pipeline.symbolic.read(pipeline.rolled(name), frames=frames, observed=pipeline.observed)
 
 
 def _questions(pipeline: Pipeline) -> tuple[Sequence[dict[str, Any]], int]:
