@@ -9,7 +9,7 @@ from ocwm.errors import BenchError, suggest
 from ocwm.schedules import SCHEDULES
 
 TRAINER_VERSION = 1  # part of a run's identity; goes up whenever the loop changes a number
-OPTIMIZERS = ("adam", "adamw")
+OPTIMIZERS = ("adam", "adamw", "muon")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -21,8 +21,9 @@ class TrainerConfig:
         max_steps: number of updates.
         batch_size: items of an update; the incomplete batch at an epoch's end is dropped.
         lr: highest learning rate.
-        weight_decay: decoupled for `adamw`, added to the gradient for `adam`.
-        optimizer: `adamw` or `adam`, with torch's default betas and epsilon.
+        weight_decay: decoupled for `adamw` and `muon`, added to the gradient for `adam`.
+        optimizer: `adamw` or `adam`, with torch's default betas and epsilon; `muon` is AdamW with orthogonal updates
+            of the matrices (see muon.py).
         schedule: `constant`, `cosine` or `warmup_cosine` (see schedules.py).
         warmup_fraction: warm-up updates of `warmup_cosine` as a share of max_steps.
         min_lr_ratio: lowest learning rate as a share of lr, for the two cosine schedules.

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from ocwm import checkpoint
 from ocwm.errors import BenchError
+from ocwm.muon import Muon, matrices
 from ocwm.random_state import capture_torch, restore_torch
 from ocwm.schedules import learning_rate
 from ocwm.trainer_config import TRAINER_VERSION, TrainerConfig
@@ -210,5 +211,7 @@ def _build_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.Opt
     groups = [{**group, "params": list(group["params"])} for group in groups]
     if not any(group["params"] for group in groups):
         raise BenchError(f"{type(model).__name__} has no trainable parameters", "It cannot be trained.")
+    if config.optimizer == "muon":
+        return Muon(groups, matrices(model), lr=config.lr, weight_decay=config.weight_decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)

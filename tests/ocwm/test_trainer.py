@@ -271,6 +271,26 @@ def test_a_signal_stops_after_the_update_and_the_next_start_continues(
     assert same_weights(model, whole)
 
 
+@pytest.mark.parametrize("at", [0, 13])
+def test_muon_goes_on_with_the_same_bits(tmp_path: Path, at: int) -> None:
+    config = replace(CONFIG, optimizer="muon")
+    data = Pairs({at: lambda: signal.raise_signal(signal.SIGINT)})
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", config, data=data)
+    resumed, report = train(tmp_path / "parts", config)
+    whole, expected = train(tmp_path / "whole", config)
+    assert report.resumed_from == at + 1
+    assert report.curve == expected.curve
+    assert same_weights(resumed, whole)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_muon_under_fp16(tmp_path: Path) -> None:
+    model, report = train(tmp_path, replace(CONFIG, optimizer="muon", precision="fp16"), device=torch.device("cuda"))
+    assert report.curve[-1]["loss"] < report.curve[0]["loss"]
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
 def test_a_second_ctrl_c_aborts_at_once(tmp_path: Path) -> None:
     data = Pairs({13: lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)] and None})
     with pytest.raises(KeyboardInterrupt) as stop:
