@@ -56,7 +56,8 @@ class Muon(torch.optim.AdamW):
                 gradient, parameter.grad = parameter.grad, None  # AdamW leaves alone what has no gradient
                 state = self.state[parameter]
                 if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
+                    # AdamW wants to find a count of steps in every state that it loads.
+                    state.update(momentum=torch.zeros_like(parameter), step=torch.zeros(()))
                 momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parts = self._parts[parameter]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from ocwm_tasks.clevrer.generator.balance import as_if_nothing_removed, describe
 from ocwm_tasks.clevrer.generator.facts import Facts, Margins
 from ocwm_tasks.clevrer.generator.multiple_choice import CAP
 from ocwm_tasks.clevrer.generator.phrases import Names, words
-from ocwm_tasks.clevrer.generator.questions import QuestionConfig, QuestionSource, make_questions
+from ocwm_tasks.clevrer.generator.questions import QuestionConfig, QuestionMaker, QuestionSource
 from ocwm_tasks.clevrer.generator.selection import Counts, Place, Tally, draw
 from ocwm_tasks.clevrer.generator.simulation import Setup, Simulation, Start, simulate
 from ocwm_tasks.clevrer.scene import Collision, ObjectProperty, Scene
@@ -44,6 +45,13 @@ def video(index: int) -> QuestionSource:
     )
     setup = Setup(objects, starts)
     return QuestionSource(index, simulate(setup), {i: simulate(setup, removed=i) for i in range(5)})
+
+
+def make_questions(
+    sources: Sequence[QuestionSource], config: QuestionConfig, *, rng: np.random.Generator
+) -> list[dict]:
+    maker = QuestionMaker(config, rng)
+    return [maker.ask(source) for source in sources]
 
 
 @pytest.fixture(scope="module")
@@ -365,3 +373,15 @@ def test_family_leaves_out_what_an_object_is_like():
     question = "If the red metal cube is removed, what will happen?"
     assert family(question) == "if the object is removed, what will happen"
     assert family("What color is the sphere's cube?") == "what color is the object's object"
+
+
+def test_training_videos_may_be_asked_more(sources):
+    config = QuestionConfig(count=1, exist=1, query_color=1, query_material=0, query_shape=0, train_factor=3)
+    more = make_questions(sources[:4], config.of_training(), rng=np.random.default_rng(0))
+    for scene in more:
+        kinds = Counter(q.get("question_subtype", q["question_type"]) for q in scene["questions"])
+        assert kinds["count"] == kinds["exist"] == 3
+        assert kinds["counterfactual"] <= config.counterfactual
+        assert len({q["question"] for q in scene["questions"] if "question_subtype" in q}) == sum(
+            kinds[k] for k in ("count", "exist", "query_color")
+        )

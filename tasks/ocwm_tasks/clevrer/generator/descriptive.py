@@ -9,7 +9,7 @@ import numpy as np
 
 from ocwm_tasks.clevrer.executor import ERROR, run
 from ocwm_tasks.clevrer.generator.facts import ORDER_FRAMES, Facts
-from ocwm_tasks.clevrer.generator.phrases import ORDERS, VERBS, Phrase, noun, pick, span, when
+from ocwm_tasks.clevrer.generator.phrases import ATTRIBUTES, ORDERS, VERBS, Phrase, noun, pick, span, when
 from ocwm_tasks.clevrer.scene import COLORS, MATERIALS, SHAPES, ObjectProperty
 from ocwm_tasks.clevrer.vocabulary import ANSWERS
 
@@ -21,6 +21,10 @@ Said = tuple[str, ...]
 # and 1, so that they carry most of the questions about numbers.
 _GROUPS: tuple[Said, ...] = ((), (), (), ("material",), ("material",), ("shape",), ("shape",), ("color",))
 _PAIRS: tuple[Said, ...] = (("material", "shape"), ("color", "shape"), ("color", "material"))
+
+# Of the questions about the one object that moves or rests, in which the name alone would do. They can be answered by finding
+# an object by what is said of it; the others also take its motion.
+NAMED_SHARE = 0.85
 
 # Wanted shares of the answers 0 to 5, by how many objects a group can have: the most frequent answer is the same in all.
 COUNT_SHARES = {
@@ -223,15 +227,24 @@ def _moving_object(facts: Facts, subtype: str, rng: np.random.Generator) -> _Dra
     if moment is None:
         return None
     kind, time = moment.kind, moment.phrase
-    others = [name for name in ("color", "material", "shape") if name != attribute]
-    said = pick(rng, ((), (others[0],), (others[1],), tuple(others)))
-    group = noun(facts.world.objects[pick(rng, facts.seen)], said)
+    group = _one(facts, rng, without=attribute)
     if not _clear(facts, _members(facts, group), moment):
         return None
     state = pick(rng, ("moving", "stationary"))
     what = f"the {state} {group.text}" if rng.random() < 0.5 else f"the {group.text} that is {state}"
     program = (*group.program, *time.program, f"filter_{state}", "unique", subtype)
     return _Draft(f"{subtype}-{state}-{kind}", _ask(attribute, what + time.text, rng), program)
+
+
+def _one(facts: Facts, rng: np.random.Generator, *, without: str) -> Phrase:
+    """Objects to ask about without saying the attribute asked for: mostly named so that a single one fits."""
+    i = pick(rng, facts.seen)
+    name = facts.names.pick(i, rng, avoid=without) if rng.random() < NAMED_SHARE else None
+    if name is not None:
+        return Phrase(name.text, name.program[: -len(("unique",))])
+    others = [attribute for attribute in ATTRIBUTES if attribute != without]
+    said = pick(rng, ((), (others[0],), (others[1],), tuple(others)))
+    return noun(facts.world.objects[i], said)
 
 
 def _crossing_object(facts: Facts, subtype: str, rng: np.random.Generator) -> _Draft | None:
@@ -268,4 +281,4 @@ def _partner(facts: Facts, subtype: str, rng: np.random.Generator) -> _Draft | N
 
 
 _GROUP_MAKERS = (_moving_group, _moving_group, _crossing_group, _collision_group)
-_ATTRIBUTE_MAKERS = (_moving_object, _moving_object, _crossing_object, _partner, _partner)
+_ATTRIBUTE_MAKERS = (_moving_object, _moving_object, _moving_object, _crossing_object, _partner)

@@ -90,9 +90,11 @@ def encode(frames: NDArray[np.uint8]) -> bytes:
         stream = container.add_stream("libx264", rate=FRAME_RATE, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv444p" if stream.width < SMALL else "yuv420p"
-        for pixels in frames:
+        # All frames one below the other are one tall image.
+        tall = cv2.transform(frames.reshape(-1, *frames.shape[2:]), YUV)
+        for planes in zip(*(plane.reshape(frames.shape[:3]) for plane in cv2.split(tall)), strict=True):
             frame = av.VideoFrame(stream.width, stream.height, stream.pix_fmt)
-            for plane, values in zip(frame.planes, cv2.split(cv2.transform(pixels, YUV)), strict=True):
+            for plane, values in zip(frame.planes, planes, strict=True):
                 if plane.width < stream.width:
                     values = cv2.resize(values, (plane.width, plane.height), interpolation=cv2.INTER_AREA)
                 np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:, : plane.width] = values

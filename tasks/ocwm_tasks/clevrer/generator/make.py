@@ -1,7 +1,8 @@
 """Makes the embedded data set: simulates, renders and asks, on several processes.
 
 Every video has a random stream of its own, from the seed, its split and its number. So the data does not depend on how
-many processes share the work, and a split keeps its first videos when it grows.
+many processes share the work, and a split keeps its first videos when it grows (their questions change: they are
+balanced over the split).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +30,11 @@ from ocwm_tasks.clevrer.generator.layout import (
     write_questions,
     write_states,
 )
-from ocwm_tasks.clevrer.generator.questions import QuestionSource, make_questions
+from ocwm_tasks.clevrer.generator.questions import QuestionMaker, QuestionSource
 from ocwm_tasks.clevrer.generator.render import Renderer
 from ocwm_tasks.clevrer.scene import ROLLOUT_FRAMES
 
-VERSION = 1  # of the numbers that the generator makes: any change that alters a byte of the data raises it
+VERSION = 2  # of the numbers that the generator makes: any change that alters a byte of the data raises it
 
 SPLITS = tuple(FIRST_INDEX)
 
@@ -58,22 +60,23 @@ def make_dataset(
     When it is interrupted, the processes stop after the video that they are at.
     """
     with _pool(min(workers, sum(map(config.videos, SPLITS)))) as run:
+        streams = {split: _stream(seed, split) for split in SPLITS}
+        orders = {split: streams[split].permutation(config.videos(split)).tolist() for split in SPLITS}
         waiting = {
-            split: run(functools.partial(_make_video, root, config, seed, split), range(config.videos(split)))
-            for split in SPLITS
+            split: run(functools.partial(_make_video, root, config, seed, split), orders[split]) for split in SPLITS
         }
         for split in SPLITS:
-            videos = []
-            for video in waiting.pop(split):
-                videos.append(video)
+            questions = config.questions.of_training() if split == "train" else config.questions
+            maker = QuestionMaker(questions, streams[split])
+            made: dict[int, tuple[Video, dict[str, Any]]] = {}
+            for row, video in zip(orders[split], waiting.pop(split), strict=True):
+                # Asked here while the other processes make the next videos.
+                asked = maker.ask(QuestionSource(FIRST_INDEX[split] + row, video.simulation, video.removals))
+                made[row] = video, asked
                 if progress is not None:
                     progress(1)
-            write_states(root, split, videos)
-            sources = [
-                QuestionSource(FIRST_INDEX[split] + row, video.simulation, video.removals)
-                for row, video in enumerate(videos)
-            ]
-            write_questions(root, split, make_questions(sources, config.questions, rng=_stream(seed, split)))
+            write_states(root, split, [made[row][0] for row in sorted(made)])
+            write_questions(root, split, [made[row][1] for row in sorted(made)])
     write_marker(root, config, seed=seed, version=VERSION)
 
 
@@ -97,7 +100,7 @@ def _stream(seed: int, split: str, *row: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), *row)))
 
 
-Run = Callable[[Callable[[int], Video], range], Iterator[Video]]
+Run = Callable[[Callable[[int], Video], Sequence[int]], Iterator[Video]]
 
 
 @contextmanager

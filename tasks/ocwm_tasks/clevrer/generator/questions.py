@@ -1,13 +1,13 @@
 """The questions of a split, in the official schema, with every answer out of its program.
 
-Which questions are asked is decided over the whole split, so that neither the text of a question nor the answer "as if nothing
+Which questions are asked is decided video by video with those before in mind, so that neither the text of a question nor the answer "as if nothing
 were removed" tells more than chance: see `selection.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ocwm_tasks.clevrer.generator.multiple_choice import KINDS, Asker
 from ocwm_tasks.clevrer.generator.selection import TIE, Tally
 from ocwm_tasks.clevrer.scene import COLORS, MATERIALS, SHAPES
 
-__all__ = ["QuestionConfig", "QuestionSource", "make_questions"]
+__all__ = ["QuestionConfig", "QuestionMaker", "QuestionSource"]
 
 # Candidates for each descriptive question that is asked: counts and yes-no answers depend most on how a question is put.
 POOL = {"count": 5, "exist": 7, "query_color": 3, "query_material": 3, "query_shape": 4}
@@ -41,6 +41,7 @@ class QuestionConfig:
         explanatory, predictive, counterfactual: multiple-choice questions.
         choice_shares: chances that an explanatory or counterfactual question has 2, 3 or 4 options (fewer when there are no more).
         predictive_choices: options of a predictive question.
+        train_factor: training videos get this many times as many descriptive questions.
         margins: how clear a fact must be to be asked about.
     """
 
@@ -54,58 +55,70 @@ class QuestionConfig:
     counterfactual: int = 2
     choice_shares: tuple[float, float, float] = (0.1, 0.25, 0.65)
     predictive_choices: int = 2
+    train_factor: int = 1
     margins: Margins = field(default_factory=Margins)
 
+    def of_training(self) -> QuestionConfig:
+        """The same for training videos: `train_factor` times as many descriptive questions."""
+        return replace(self, **{subtype: self.train_factor * getattr(self, subtype) for subtype in SUBTYPES})
 
-def make_questions(
-    sources: Sequence[QuestionSource], config: QuestionConfig, *, rng: np.random.Generator
-) -> list[dict[str, Any]]:
-    """Ask about the videos of one split; returns the official list of scenes.
+    def sizes(self, kind: str) -> dict[int, float]:
+        """Numbers of options of a multiple-choice type, and the share of questions that should have as many."""
+        if kind == "predictive":
+            return {self.predictive_choices: 1.0}
+        return {2 + k: share for k, share in enumerate(self.choice_shares)}
 
-    Videos are gone through in a drawn order, so that early ones are not different from late ones. A video may get fewer
-    questions than asked for, of the multiple-choice types none, where the balance of the split forbids more.
+
+class QuestionMaker:
+    """Asks about the videos of a split, one after the other, and keeps its questions in balance.
+
+    The first videos are asked about with no balance to keep, so the order should be a drawn one.
+
+    Args:
+        config: how many questions.
+        rng: decides all that balance leaves open.
     """
-    facts = [Facts(source, config.margins) for source in sources]
-    asked: list[list[dict[str, Any]]] = [[] for _ in facts]
-    _ask_descriptive(facts, asked, config, rng)
-    for kind in KINDS:
-        fewest = config.predictive_choices if kind == "predictive" else 2
-        shares = (1.0,) if kind == "predictive" else config.choice_shares
-        asker = Asker(kind, {fewest + k: share for k, share in enumerate(shares)}, rng)
-        for video in rng.permutation(len(facts)).tolist():
-            asked[video] += asker.ask(facts[video], getattr(config, kind))
-    scenes = []
-    for known, questions in zip(facts, asked, strict=True):
+
+    def __init__(self, config: QuestionConfig, rng: np.random.Generator) -> None:
+        self._config = config
+        self._rng = rng
+        self._tallies = {subtype: Tally(len(CLASSES[subtype])) for subtype in SUBTYPES}
+        self._askers = {kind: Asker(kind, config.sizes(kind), rng) for kind in KINDS}
+
+    def ask(self, source: QuestionSource) -> dict[str, Any]:
+        """The official entry of a video: `{"scene_index", "video_filename", "questions"}`.
+
+        A video may get fewer questions than asked for, of the multiple-choice types none, where the balance of the
+        split forbids more.
+        """
+        facts = Facts(source, self._config.margins)
+        questions: list[dict[str, Any]] = []
+        for subtype in SUBTYPES:
+            questions += self._describe(facts, subtype)
+        for kind in KINDS:
+            questions += self._askers[kind].ask(facts, getattr(self._config, kind))
         for number, question in enumerate(questions):
             question["question_id"] = number
-        index = known.source.index
-        scenes.append({"scene_index": index, "video_filename": f"video_{index:05d}.mp4", "questions": questions})
-    return scenes
+        index = source.index
+        return {"scene_index": index, "video_filename": f"video_{index:05d}.mp4", "questions": questions}
 
-
-# Descriptive
-
-
-def _ask_descriptive(
-    facts: Sequence[Facts], asked: list[list[dict[str, Any]]], config: QuestionConfig, rng: np.random.Generator
-) -> None:
-    for subtype in SUBTYPES:
-        wanted: int = getattr(config, subtype)
-        tally = Tally(len(CLASSES[subtype]))
-        for video in rng.permutation(len(facts)).tolist() if wanted else ():
-            pool = candidates(facts[video], subtype, POOL[subtype] * wanted, rng)
-            chosen = _choose(pool, wanted, tally, rng)
-            asked[video] += [
-                {
-                    "question_id": -1,
-                    "question": c.text,
-                    "question_type": "descriptive",
-                    "question_subtype": subtype,
-                    "program": list(c.program),
-                    "answer": c.answer,
-                }
-                for c in chosen
-            ]
+    def _describe(self, facts: Facts, subtype: str) -> list[dict[str, Any]]:
+        """Descriptive questions of one subtype."""
+        wanted: int = getattr(self._config, subtype)
+        if not wanted:
+            return []
+        pool = candidates(facts, subtype, POOL[subtype] * wanted, self._rng)
+        return [
+            {
+                "question_id": -1,
+                "question": c.text,
+                "question_type": "descriptive",
+                "question_subtype": subtype,
+                "program": list(c.program),
+                "answer": c.answer,
+            }
+            for c in _choose(pool, wanted, self._tallies[subtype], self._rng)
+        ]
 
 
 def _choose(pool: Sequence[Candidate], wanted: int, tally: Tally, rng: np.random.Generator) -> list[Candidate]:

@@ -168,24 +168,27 @@ def trace(setup: Setup, *, removed: int | None = None, frames: int = FRAMES) -> 
     made: dict[int, pymunk.Body] = {}  # keeps those that have left, too: their ids must not be given again
     seen: set[int] = set()
     edges = [view_edges(HALF_HEIGHT[thing.shape]) for thing in setup.objects]
-    filled: list[int] = []  # bytes of ids in the buffer after each frame
+    entering: dict[int, list[int]] = {}
+    for i, start in enumerate(setup.starts):
+        if i != removed:
+            entering.setdefault(start.frame, []).append(i)
+    there: list[int] = []  # bodies in the buffer for each frame
     buffer = Buffer()
     for frame in range(frames):
         watch.frame = frame
         if frame:
             for _ in range(SUBSTEPS):
                 space.step(STEP)
-        for i, start in enumerate(setup.starts):
-            if start.frame == frame and i != removed:
-                bodies[i] = made[i] = _body(space, floor, setup.objects[i], start, i)
+        for i in entering.get(frame, ()):
+            bodies[i] = made[i] = _body(space, floor, setup.objects[i], setup.starts[i], i)
         if frame % LEAVE_EVERY == 0:
             for i in _left(bodies, edges, seen):
                 body = bodies.pop(i)
                 space.remove(body, *body.shapes, *body.constraints)
         get_space_bodies(space, _STATE, buffer)
-        filled.append(len(buffer.int_buf()))
-    id_of = np.frombuffer(buffer.int_buf(), np.uintp)  # the floor is among them
-    frame_of = np.repeat(np.arange(frames), np.diff(filled, prepend=0) // id_of.itemsize)
+        there.append(len(bodies) + len((floor,)))
+    id_of = np.frombuffer(buffer.int_buf(), np.uintp)
+    frame_of = np.repeat(np.arange(frames), there)
     table = np.frombuffer(buffer.float_buf(), np.float64).reshape(-1, 6)
     states = np.full((frames, len(setup.objects), 6), np.nan)
     for i, body in made.items():
@@ -255,7 +258,7 @@ def _left(
     gone = []
     for i, body in bodies.items():
         x, y = body.position
-        depth = min(a * x + b * y + c for a, b, c in edges[i])
+        depth = min([a * x + b * y + c for a, b, c in edges[i]])  # a list: this is an inner loop
         if depth >= 0:
             seen.add(i)
         elif depth < -LEAVE_MARGIN and i in seen:
