@@ -376,11 +376,14 @@ def test_family_leaves_out_what_an_object_is_like():
 
 
 def test_training_videos_may_be_asked_more(sources):
-    config = QuestionConfig(count=1, exist=1, query_color=1, query_material=0, query_shape=0, train_factor=3)
+    config = QuestionConfig(
+        count=1, exist=1, query_color=1, query_material=0, query_shape=0, more_in_training={"count": 2, "exist": 2}
+    )
     more = make_questions(sources[:4], config.of_training(), rng=np.random.default_rng(0))
     for scene in more:
         kinds = Counter(q.get("question_subtype", q["question_type"]) for q in scene["questions"])
         assert kinds["count"] == kinds["exist"] == 3
+        assert kinds["query_color"] <= 1
         assert kinds["counterfactual"] <= config.counterfactual
         assert len({q["question"] for q in scene["questions"] if "question_subtype" in q}) == sum(
             kinds[k] for k in ("count", "exist", "query_color")

@@ -44,7 +44,7 @@ class AloeConfig:
     """Sizes and training of the reasoner; the defaults are the published ones for CLEVRER.
 
     Attributes:
-        head_dim, heads, layers, ffn_dim, dropout, word_dim, mlp_dim, question_len, choice_len: see `AloeSizes`.
+        head_dim, heads, layers, ffn_dim, dropout, word_dim, mlp_dim, question_len, choice_len, drawn_init: see `AloeSizes`.
         frames: frames that are read of a video.
         share_video: let all questions of a video share one pass over its frames (see `Aloe`); an item of the trainer
             is then a video, not a question.
@@ -68,6 +68,7 @@ class AloeConfig:
     mlp_dim: int = 128
     question_len: int = 20
     choice_len: int = 12
+    drawn_init: bool = False
     share_video: bool = False
     random_start: bool = False
     whiten: bool = False
@@ -105,6 +106,7 @@ class AloeConfig:
             answers=len(ANSWER_NAMES),
             question_len=self.question_len,
             choice_len=self.choice_len,
+            drawn_init=self.drawn_init,
         )
 
 

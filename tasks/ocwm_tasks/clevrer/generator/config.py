@@ -33,8 +33,8 @@ class GeneratorConfig:
     train: int = 1000
     validation: int = 250
     test: int = 660
-    rendered_train: int = 1000
-    rendered_validation: int = 250
+    rendered_train: int = 500
+    rendered_validation: int = 100
     rendered_test: int = 50
     width: int = 96
     min_objects: int = 3

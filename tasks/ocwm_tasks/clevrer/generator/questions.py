@@ -41,7 +41,8 @@ class QuestionConfig:
         explanatory, predictive, counterfactual: multiple-choice questions.
         choice_shares: chances that an explanatory or counterfactual question has 2, 3 or 4 options (fewer when there are no more).
         predictive_choices: options of a predictive question.
-        train_factor: training videos get this many times as many descriptive questions.
+        more_in_training: descriptive subtype -> further questions of it that a training video gets, so that few videos
+            suffice to learn from; development and test videos do not.
         margins: how clear a fact must be to be asked about.
     """
 
@@ -55,12 +56,13 @@ class QuestionConfig:
     counterfactual: int = 2
     choice_shares: tuple[float, float, float] = (0.1, 0.25, 0.65)
     predictive_choices: int = 2
-    train_factor: int = 1
+    more_in_training: Mapping[str, int] = field(default_factory=dict)
     margins: Margins = field(default_factory=Margins)
 
     def of_training(self) -> QuestionConfig:
-        """The same for training videos: `train_factor` times as many descriptive questions."""
-        return replace(self, **{subtype: self.train_factor * getattr(self, subtype) for subtype in SUBTYPES})
+        """The same for training videos."""
+        more = {subtype: getattr(self, subtype) + number for subtype, number in self.more_in_training.items()}
+        return replace(self, more_in_training={}, **more)
 
     def sizes(self, kind: str) -> dict[int, float]:
         """Numbers of options of a multiple-choice type, and the share of questions that should have as many."""

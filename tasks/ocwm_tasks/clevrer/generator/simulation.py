@@ -31,7 +31,7 @@ from ocwm_tasks.clevrer.scene import Collision, ObjectProperty
 
 FRAMES = 192
 FRAME_RATE = 25
-SUBSTEPS = 3  # solver steps per frame: at 3 units/s an object moves 0.04 units, a seventh of its radius, in one
+SUBSTEPS = 2  # solver steps per frame: at 3 units/s an object moves 0.06 units, a fifth of its radius, in one
 STEP = 1 / (FRAME_RATE * SUBSTEPS)
 REST_FRAMES = 8  # a contact is a new collision when the pair has been apart for this many frames
 LEAVE_MARGIN = 0.35  # an object whose centre is this far outside the view has left the world for good
