@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from ocwm.errors import BenchError
 
-
 DRAWN_STD = 0.5  # of drawn positions: about that of an embedded word
 
 

@@ -1,7 +1,7 @@
 """The questions of a split, in the official schema, with every answer out of its program.
 
-Which questions are asked is decided video by video with those before in mind, so that neither the text of a question nor the answer "as if nothing
-were removed" tells more than chance: see `selection.py`.
+Which questions are asked is decided video by video with those before in mind, so that over the whole split neither the
+text of a question nor the answer "as if nothing were removed" tells more than chance: see `selection.py`.
 """
 
 from __future__ import annotations
