@@ -165,13 +165,12 @@ class DinoWorldModel(WorldModel):
                     "Give the action of every frame but the last predicted one.",
                 )
             actions = actions[:, :needed]
-        frames = list(
-            self.fuse(
-                history.latents,
-                actions=None if actions is None else actions[:, :observed],
-                proprio=None if proprio is None else proprio[:, :observed],
-            ).split(1, dim=1)
+        fused = self.fuse(
+            history.latents,
+            actions=None if actions is None else actions[:, :observed],
+            proprio=None if proprio is None else proprio[:, :observed],
         )
+        frames = list(torch.split(fused, 1, dim=1))
         embedded = None if actions is None or self.action_encoder is None else self.action_encoder(actions)
         for step in range(steps):
             window = torch.cat(frames[-self.history_frames :], dim=1)
@@ -218,7 +217,7 @@ class DinoWorldModel(WorldModel):
         Under "channels" the embeddings are read from the first token and the first copy.
         """
         visual = fused.shape[self._axis] - self._proprio_part - self._action_part
-        parts = fused.split([visual, self._proprio_part, self._action_part], dim=self._axis)
+        parts = torch.split(fused, [visual, self._proprio_part, self._action_part], dim=self._axis)
         proprio = parts[1][:, :, 0] if self.proprio_encoder is not None else None
         action = parts[2][:, :, 0] if self.action_encoder is not None else None
         if proprio is not None:

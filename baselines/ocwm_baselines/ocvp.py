@@ -81,7 +81,6 @@ class OCVP(WorldModel):
         self.teacher_forcing = teacher_forcing
         self.skip_first_frame = skip_first_frame
         self.image_loss_weight = image_loss_weight
-        self.image_loss = build_image_loss(image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights)
         self.predictor = OCVPPredictor(
             spec.slot_dim,
             layer=SequentialLayer if attention == "sequential" else ParallelLayer,
@@ -93,6 +92,8 @@ class OCVP(WorldModel):
             dropout=dropout,
             residual=residual,
         )
+        # Built last: with and without it the same seed gives the same first weights.
+        self.image_loss = build_image_loss(image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights)
 
     @property
     def clip(self) -> ClipSpec:

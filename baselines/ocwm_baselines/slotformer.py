@@ -115,7 +115,6 @@ class SlotFormer(WorldModel):
         self.pred_frames = pred_frames
         self.frameskip = frameskip
         self.image_loss_weight = image_loss_weight
-        self.image_loss = build_image_loss(image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights)
         self.rollouter = Rollouter(
             spec.slot_dim,
             history_frames=history_frames,
@@ -125,6 +124,8 @@ class SlotFormer(WorldModel):
             mlp_dim=mlp_dim,
             dropout=dropout,
         )
+        # Built last: with and without it the same seed gives the same first weights.
+        self.image_loss = build_image_loss(image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights)
 
     @property
     def clip(self) -> ClipSpec:

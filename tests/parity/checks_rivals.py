@@ -1,5 +1,7 @@
 """SlotFormer, OCVP and DINO-WM: predictors, rollouts, losses."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,7 +24,7 @@ class BroadcastDecoder(nn.Module):
         width, (height, _) = config["slot_size"], config["dec_resolution"]
         layers: list[nn.Module] = []
         channels, size = config["dec_channels"], height
-        for fan_in, fan_out in zip(channels[:-1], channels[1:], strict=True):
+        for fan_in, fan_out in pairwise(channels):
             stride = 2 if size < config["resolution"][0] else 1
             convolution = nn.ConvTranspose2d(fan_in, fan_out, 5, stride, padding=2, output_padding=stride - 1)
             layers.append(nn.Sequential(convolution, nn.ReLU()))
