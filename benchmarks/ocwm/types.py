@@ -51,6 +51,7 @@ class LatentBatch:
         frames: (B, T) int64, video frame of each latent frame, where it matters.
         actions: (B, T, A) float, for action-conditioned tasks.
         proprio: (B, T, P) float, for tasks with proprioception.
+        images: (B, T, 3, h, w) float, for methods with an image loss: the frames as the encoder's decoder gives them.
     """
 
     latents: Tensor
@@ -58,6 +59,7 @@ class LatentBatch:
     frames: Tensor | None = None
     actions: Tensor | None = None
     proprio: Tensor | None = None
+    images: Tensor | None = None
 
     def to(self, device: torch.device | str) -> LatentBatch:
         """Return the batch with every tensor on `device`."""

@@ -13,7 +13,7 @@ from ocwm.errors import BenchError
 from ocwm.run import prepare, run
 from ocwm.store import Record
 
-LEARNED = ("cjepa", "ocjepa")
+LEARNED = ("cjepa", "ocjepa", "slotformer", "ocvp_seq", "ocvp_par", "dino_wm", "dino_wm_reg", "oc_dino_wm")
 REFERENCES = ("copy_last", "constant_velocity", "true_future", "no_rollout", "question_only")
 
 
