@@ -6,8 +6,9 @@ of this name; this one gives the same update, but takes matrices of one shape to
 faster on a CPU (benchmarks/speed/optimizers.py), and treats the three projections packed into one attention weight
 one by one.
 
-Sources: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the scale of the update
-that lets both halves share one learning rate: arXiv 2502.16982.
+Sources: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024), also for which weights it
+is; a scale of the update that lets both halves share one learning rate: arXiv 2502.16982 (there 0.2, here what small
+networks learn fastest with).
 
 Shape letters: n matrices, a and b their sides.
 """
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz iteration
 ITERATIONS = 5
-RMS = 0.2  # of an AdamW update, about: what the orthogonal update is scaled to
+RMS = 0.6  # root mean square of an update's entries, times the learning rate; for AdamW it is about 0.2
 
 
 class Muon(torch.optim.AdamW):
@@ -87,15 +88,17 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 
 def matrices(model: nn.Module) -> dict[nn.Parameter, int]:
-    """The weights that Muon is for, and the parts of each: matrices of linear maps, not tables of embeddings.
+    """The weights that Muon is for, and the parts of each: the linear maps in repeated blocks (`nn.ModuleList`).
 
-    The packed query, key and value projections of an attention are three matrices.
+    What leads into the first block and out of the last gets AdamW, as do embeddings. The packed query, key and value
+    projections of an attention are three matrices.
     """
     found: dict[nn.Parameter, int] = {}
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
+    for blocks in model.modules():
+        if not isinstance(blocks, nn.ModuleList):
             continue
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad and parameter.ndim == 2 and min(parameter.shape) > 1:
-                found[parameter] = 3 if name == "in_proj_weight" else 1
+        for module in blocks.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad and parameter.ndim == 2 and not isinstance(module, nn.Embedding):
+                    found[parameter] = 3 if name == "in_proj_weight" else 1
     return found

@@ -65,13 +65,16 @@ class Regressor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
-        self.layers = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 1))
+        self.layers = nn.ModuleList([nn.Linear(4, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 1)])
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.normal_(std=0.3, generator=generator)
 
     def loss(self, batch: Pair) -> dict[str, Tensor]:
-        error = self.layers(batch.inputs) - batch.targets
+        read = batch.inputs
+        for layer in self.layers:
+            read = layer(read)
+        error = read - batch.targets
         return {"loss": error.square().mean(), "absolute": error.abs().mean()}
 
 

@@ -273,14 +273,16 @@ class Aloe(nn.Module):
         share_video: False is the published network, in which text and video read each other, so that every
             sequence needs a pass over its own copy of the video. True lets all sequences of a window share one pass:
             the video can't read the text. Same parameters.
+        choice_weight: of the choices' loss; 1 as published.
     """
 
     slot_scale: Tensor | None
 
-    def __init__(self, sizes: AloeSizes, *, share_video: bool = False) -> None:
+    def __init__(self, sizes: AloeSizes, *, share_video: bool = False, choice_weight: float = 1.0) -> None:
         super().__init__()
         self.sizes = sizes
         self.share_video = share_video
+        self.choice_weight = choice_weight
         self.transformer_model = AloeTransformer(sizes)
         self.register_buffer("slot_scale", None, persistent=False)
 
@@ -301,13 +303,17 @@ class Aloe(nn.Module):
         return model.cls_answer_mlp(h), model.mc_answer_mlp(h)[:, 0]
 
     def loss(self, batch: AloeBatch) -> dict[str, Tensor]:
-        """Cross entropy over descriptive questions plus binary cross entropy over choices, each a mean; 0 if none."""
+        """Cross entropy over descriptive questions plus weighted binary cross entropy over choices, each a mean.
+
+        A part without items is 0.
+        """
         answers, choices = self(batch)
         asked, chosen = answers[~batch.is_choice], choices[batch.is_choice]
         answer_loss = functional.cross_entropy(asked, batch.label[~batch.is_choice]) if len(asked) else asked.sum()
         target = batch.label[batch.is_choice].to(chosen.dtype)
         choice_loss = functional.binary_cross_entropy_with_logits(chosen, target) if len(chosen) else chosen.sum()
-        return {"loss": answer_loss + choice_loss, "answer_loss": answer_loss, "choice_loss": choice_loss}
+        loss = answer_loss + self.choice_weight * choice_loss
+        return {"loss": loss, "answer_loss": answer_loss, "choice_loss": choice_loss}
 
     def _checked(self, video: Tensor) -> Tensor:
         wanted = (self.sizes.frames, self.sizes.num_slots, self.sizes.slot_dim)

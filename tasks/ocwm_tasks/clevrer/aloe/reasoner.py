@@ -54,6 +54,8 @@ class AloeConfig:
             see the attributes.
         sequences_per_video: with share_video, draw at most this many questions and choices of a video for an update;
             0 = all.
+        choice_weight: of the choices' part of the loss against that of the descriptive answers; published 1. Where
+            choices stay at chance, as they do in short trainings, their part is noise.
         eval_items: questions (with share_video: videos) that are answered at a time.
         trainer: settings of the training, see `TrainerConfig`.
     """
@@ -73,6 +75,7 @@ class AloeConfig:
     random_start: bool = False
     whiten: bool = False
     sequences_per_video: int = 0
+    choice_weight: float = 1.0
     eval_items: int = 64
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
@@ -138,7 +141,11 @@ class AloeReasoner:
         self.frame_choice = FrameChoice(config.frames, window)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = Aloe(config.sizes(num_slots=num_slots, slot_dim=slot_dim), share_video=config.share_video)
+            self.network = Aloe(
+                config.sizes(num_slots=num_slots, slot_dim=slot_dim),
+                share_video=config.share_video,
+                choice_weight=config.choice_weight,
+            )
 
     @property
     def trainer(self) -> TrainerConfig:
