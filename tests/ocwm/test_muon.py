@@ -40,14 +40,14 @@ def descend(model: nn.Module, step: Callable[[], object]) -> None:
 
 def test_the_update_is_that_of_torch() -> None:
     ours, theirs = network(), network()
-    optimizer = Muon([{"params": list(ours.parameters())}], matrices(ours), lr=0.01, weight_decay=0.1)
+    optimizer = Muon([{"params": list(ours.parameters())}], matrices(ours), lr=0.002, weight_decay=0.1)
     descend(ours, optimizer.step)
     hidden = [block.weight for block in theirs.blocks]
     others = [p for p in theirs.parameters() if not any(p is q for q in hidden)]
     times = RMS / 0.2
     pair = (
-        torch.optim.Muon(hidden, lr=times * 0.01, weight_decay=0.1 / times, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=0.01, weight_decay=0.1),
+        torch.optim.Muon(hidden, lr=times * 0.002, weight_decay=0.1 / times, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=0.002, weight_decay=0.1),
     )
     descend(theirs, lambda: [optimizer.step() for optimizer in pair])
     start = network()
