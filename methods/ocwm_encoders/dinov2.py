@@ -19,7 +19,7 @@ from ocwm.errors import BenchError
 from ocwm.interfaces import Encoder
 from ocwm.types import LatentBatch, Observations
 from ocwm_encoders.backbone import build_backbone, load_backbone, patch_tokens, resize_positions_as_hub
-from ocwm_encoders.backbone_files import WEIGHTS, find_folder, read_config
+from ocwm_encoders.backbone_files import CONFIG, WEIGHTS, find_folder, read_config
 from ocwm_encoders.frames import Normalisation, one_of, pixels_of, prepare
 from ocwm_encoders.pixel_encoder import RANDOM, frames_per_call, sha256
 
@@ -61,7 +61,7 @@ class PatchEncoder(Encoder):
     @property
     def num_slots(self) -> int:
         """Number of patches P."""
-        patch = int(self._sizes.get("patch_size", 14))
+        patch = int(self._sizes["patch_size"])
         if self.image_size % patch or self.image_size < patch:
             raise BenchError(
                 f"encoder.image_size={self.image_size} is no multiple of the patch size {patch}",
@@ -126,14 +126,16 @@ class PatchEncoder(Encoder):
 
     @cached_property
     def _sizes(self) -> dict[str, Any]:
-        if self._weights != RANDOM:
-            return read_config(self._folder)
-        if "hidden_size" not in self.random_sizes:
+        random = self._weights == RANDOM
+        sizes = self.random_sizes if random else read_config(self._folder)
+        if lacking := [key for key in ("hidden_size", "patch_size") if key not in sizes]:
+            where = "encoder.random_sizes" if random else str(self._folder / CONFIG)
             raise BenchError(
-                "encoder.weights=random needs the sizes of the network",
-                "Add encoder.random_sizes={hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2}.",
+                f"{where} lacks {' and '.join(lacking)}",
+                "A random network needs encoder.random_sizes={hidden_size: 16, num_hidden_layers: 2, "
+                "num_attention_heads: 2, patch_size: 14}.",
             )
-        return self.random_sizes
+        return sizes
 
 
 class DINOv2(PatchEncoder):

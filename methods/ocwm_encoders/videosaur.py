@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ocwm.checkpoint import load_weights
 from ocwm.errors import BenchError
 from ocwm.types import LatentBatch, Observations
 from ocwm_encoders.backbone import load_backbone
@@ -41,7 +42,7 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
         initial_slots: "seeded" draws a video's initial slots from the seed and the video's id; "unseeded" draws
             them anew at every call, as published: such slots can't be made again.
         backbone: settings of `Dinov2Config`, those of the backbone in the weights file.
-        pretrained: DINOv2 that a training starts from (hub model or folder); not read where there are weights.
+        pretrained: DINOv2 that a training starts from: hub model, folder, or "random"; not read where there are weights.
         first_iterations, iterations: rounds of slot attention in a video's first frame and in all others.
         predictor_heads: heads of the predictor.
         decoder_heads, decoder_blocks, renderer_dim: sizes of the decoder.
@@ -62,7 +63,7 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
         image_size: int = 196,
         resize: Resize = "bilinear",
         initial_slots: Start = "seeded",
-        pretrained: str | None = "facebook/dinov2-small",
+        pretrained: str = "facebook/dinov2-small",
         first_iterations: int = 3,
         iterations: int = 2,
         predictor_heads: int = 4,
@@ -111,9 +112,9 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
             BenchError: the backbone is not to be had.
         """
         network = self.new_network()
-        if self.pretrained not in (None, RANDOM):
-            pretrained: nn.Module = load_backbone(find_folder(str(self.pretrained), encoder=self.name))
-            network.encoder.module.backbone.load_state_dict(pretrained.state_dict())
+        if self.pretrained != RANDOM:
+            pretrained = load_backbone(find_folder(self.pretrained, encoder=self.name))
+            load_weights(network.encoder.module.backbone, pretrained.state_dict(), source=self.pretrained)
         return network.train()
 
     def images(self, pixels: Tensor) -> Tensor:

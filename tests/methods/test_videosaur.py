@@ -85,7 +85,7 @@ def test_settings_that_cannot_work_are_named(setting: str, named: str) -> None:
 
 
 def test_the_loss_falls_and_the_backbone_stays() -> None:
-    encoder = configured("videosaur", "encoder.pretrained=null")
+    encoder = configured("videosaur")
     network = encoder.training_network()
     assert network.training
     assert not network.encoder.module.backbone.training
@@ -105,6 +105,17 @@ def test_the_loss_falls_and_the_backbone_stays() -> None:
     for name, value in network.encoder.module.backbone.state_dict().items():
         assert torch.equal(value, before[name])
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+def test_a_training_starts_from_a_pretrained_backbone(tmp_path: Path) -> None:
+    donor = configured("videosaur", "seeds.encoder=7").new_network().encoder.module.backbone
+    donor.save_pretrained(tmp_path)
+    network = configured("videosaur", f"encoder.pretrained={tmp_path}").training_network()
+    for name, value in network.encoder.module.backbone.state_dict().items():
+        assert torch.equal(value, donor.state_dict()[name])
+    larger = configured("videosaur", f"encoder.pretrained={tmp_path}", "encoder.backbone.num_hidden_layers=3")
+    with pytest.raises(BenchError, match=r"lacks weight 'encoder\.layer\.2"):
+        larger.training_network()
 
 
 def test_a_patch_that_is_like_no_other_goes_anywhere() -> None:
