@@ -102,8 +102,8 @@ class Workspace:
                 "task.reasoner"), "data", or one seed such as "seeds.model".
 
         Returns:
-            name -> {"config": ..., "version": ...} for a group, the plain value for the others. Values that are
-            neutral for identities are left out.
+            name -> {"config": ..., "version": ...} for a group (with "weights" for an encoder that has some), the
+            plain value for the others. Values that are neutral for identities are left out.
         """
         from ocwm.identity import identity_part
 

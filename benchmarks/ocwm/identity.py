@@ -2,7 +2,8 @@
 
 That is the resolved configuration of method, encoder, task, trainer (methods only: a reference trains nothing) and
 seeds, the preset, the version of every component, and the manifest of the data. The runtime group, `task.root` and
-keys that have their neutral value (see conf/identity_neutral.yaml) are left out.
+keys that have their neutral value (see conf/identity_neutral.yaml) are left out. So is the place of an encoder's
+weights (`encoder.weights`): their sha256 stands for them, and they may be moved.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _NO_NUMBERS = ("_target_", "kind")
 def identity(config: DictConfig, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
     """Return what the id of a run is the hash of, as JSON values."""
     groups = scientific(config)
+    _without_place_of_weights(groups, versions)
     if config.method.kind == "reference":
         del groups["trainer"]
     return {
@@ -64,12 +66,15 @@ def identity_part(config: DictConfig, name: str, *, versions: Mapping[str, Any],
     if name == "data":
         return None if data is None else dict(data)
     group, *rest = name.split(".")
-    value: Any = scientific(config)[group]
+    groups = scientific(config)
+    _without_place_of_weights(groups, versions)
+    value: Any = groups[group]
     for key in rest:
         value = value[key]
     if rest:
         return value
-    return {"config": value, "version": versions.get(group)}
+    part = {"config": value, "version": versions.get(group)}
+    return {**part, "weights": versions["weights"]} if group == "encoder" and versions.get("weights") else part
 
 
 @functools.cache
@@ -89,6 +94,11 @@ def neutral_values() -> dict[str, Any]:
                 raise BenchError(f"{path}: '{key}' has a neutral value already", "Remove one of the two.")
             found[str(key)] = value
     return found
+
+
+def _without_place_of_weights(groups: dict[str, Any], versions: Mapping[str, Any]) -> None:
+    if versions.get("weights"):
+        groups.get("encoder", {}).pop("weights", None)
 
 
 def _without_neutral(groups: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from ocwm import identity
 from ocwm.artifacts import digest
@@ -126,6 +127,23 @@ def test_parts_of_an_identity() -> None:
     assert part("seeds.model") == 4
     assert part("data") == DATA
     assert "root" not in part("task")["config"]
+
+
+def test_weights_enter_by_their_hash_and_not_by_their_place() -> None:
+    def part_and_id(place: str, sha256: str) -> tuple[Any, str]:
+        values = compose(method="linear_demo", task="circles").values.copy()
+        OmegaConf.set_readonly(values, False)
+        OmegaConf.update(values, "encoder.weights", place, force_add=True)
+        versions = VERSIONS | ({"weights": sha256} if sha256 else {})
+        part = identity.identity_part(values, "encoder", versions=versions, data=DATA)
+        return part, identity.run_id(values, versions=versions, data=DATA)
+
+    here = part_and_id("/a/one.safetensors", "ab12")
+    assert here[0]["weights"] == "ab12"
+    assert part_and_id("/b/two.safetensors", "ab12") == here
+    for other in (part_and_id("/a/one.safetensors", "cd34"), part_and_id("random", "")):
+        assert other[0] != here[0]
+        assert other[1] != here[1]
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
