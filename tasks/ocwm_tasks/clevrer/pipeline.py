@@ -38,7 +38,6 @@ Float32 = NDArray[np.float32]
 # Trajectories are estimated every fifth frame: 20 samples are observed (frames 0..95), 6 are predicted (100..125).
 TRAJECTORY_OBSERVED, TRAJECTORY_STEPS = 20, 6
 
-WORDS = str.maketrans("._", "  ")
 GIVEN = ("future", "stored_rollout")  # privileges whose rollout is read from the latents after the observed frames
 
 
@@ -137,14 +136,12 @@ class Pipeline:
         """Encoded videos of a split."""
 
         def build(folder: Path) -> None:
-            if self.task.stored is not None:
-                videos = self.splits[name].videos
-                with self.context.progress(f"slots of {name}", len(videos)) as bar:
-                    copy_slots(self.task.stored, videos, folder, advance=bar.update)
-                return
-            scenes = self.splits[name].scenes
-            with self.context.progress(f"encoding {name}", len(scenes)) as bar:
-                encode_scenes(self.context.encoder, scenes, folder, advance=bar.update)
+            split, stored = self.splits[name], self.task.stored
+            with self.context.progress(f"encoding {name}", len(split.scenes) or len(split.videos)) as bar:
+                if stored is None:
+                    encode_scenes(self.context.encoder, split.scenes, folder, advance=bar.update)
+                else:
+                    copy_slots(stored, split.videos, folder, advance=bar.update)
 
         return Latents.load(self.context.stage(f"slots.{name}", self.slots_key(name), build))
 
@@ -268,7 +265,7 @@ class Pipeline:
             truth = None
             if isinstance(model, Reference) and model.privileged in GIVEN:
                 truth = videos[:, observed : observed + self.steps]
-            with self.context.progress(stage.translate(WORDS), len(videos)) as bar:
+            with self.context.progress(f"rollout {name}", len(videos)) as bar:
                 predicted = extend_all(
                     model,
                     videos[:, :observed],
