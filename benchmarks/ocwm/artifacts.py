@@ -132,7 +132,9 @@ class Cache:
 
 
 def _damaged(path: Path, what: str) -> BenchError:
-    return BenchError(f"the cache entry {path} is damaged: {what}", "Run again with --rebuild to make it anew.")
+    return BenchError(
+        f"the cache entry {path} is damaged: {what}", "Run again with --rebuild to make it anew, or remove that folder."
+    )
 
 
 @contextmanager

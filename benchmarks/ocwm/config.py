@@ -33,6 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ocwm import registry
 from ocwm.errors import BenchError, suggest
+from ocwm.identity import never_numbers
 from ocwm.overrides import Override, assign, merge, parse
 from ocwm.registry import Plugin
 from ocwm.schemas import Runtime, Seeds
@@ -111,7 +112,9 @@ def compose(
     return Config(
         values=_resolve(root),
         plugins=chosen,
-        overrides=tuple(o.text for o in parsed if not o.key.startswith(_NEVER_NUMBERS)),
+        overrides=tuple(
+            o.text for o in parsed if not o.key.startswith(_NEVER_NUMBERS) and not never_numbers(o.key, names)
+        ),
     )
 
 

@@ -2,8 +2,8 @@
 
 That is the resolved configuration of method, encoder, task, trainer (methods only: a reference trains nothing) and
 seeds, the preset, the version of every component, and the manifest of the data. The runtime group, `task.root` and
-keys that have their neutral value (see conf/identity_neutral.yaml) are left out. So is the place of an encoder's
-weights (`encoder.weights`): their sha256 stands for them, and they may be moved.
+keys that have their neutral value or are neutral at any value (see conf/identity_neutral.yaml) are left out. So is the
+place of an encoder's weights (`encoder.weights`): their sha256 stands for them, and they may be moved.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ocwm.trainer_config import TrainerConfig
 IDENTITY_SCHEMA = 1
 _NAMED = ("method", "encoder", "task")
 _NO_NUMBERS = ("_target_", "kind")
+_ANY = "*"  # a neutral value: whatever the key says can't change the numbers
 
 
 def identity(config: DictConfig, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
@@ -77,6 +78,18 @@ def identity_part(config: DictConfig, name: str, *, versions: Mapping[str, Any],
     return {**part, "weights": versions["weights"]} if group == "encoder" and versions.get("weights") else part
 
 
+def never_numbers(key: str, names: Mapping[str, str]) -> bool:
+    """Say whether a key such as "encoder.slots" can't change the numbers at any value.
+
+    Args:
+        key: dotted, as in an override.
+        names: of the chosen plugins, by group.
+    """
+    group, _, rest = key.partition(".")
+    dotted = f"{group}.{names.get(group)}.{rest}" if group in _NAMED else key
+    return neutral_values().get(dotted) == _ANY
+
+
 @functools.cache
 def neutral_values() -> dict[str, Any]:
     """Return dotted key -> neutral value, from the identity_neutral.yaml of every package.
@@ -118,5 +131,5 @@ def _drop(node: Any, keys: list[str], neutral: Any) -> None:
         node = node.get(key) if isinstance(node, dict) else None
     if isinstance(node, dict) and last in node:
         value = node[last]
-        if value == neutral and isinstance(value, bool) == isinstance(neutral, bool):
+        if neutral == _ANY or (value == neutral and isinstance(value, bool) == isinstance(neutral, bool)):
             del node[last]

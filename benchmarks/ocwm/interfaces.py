@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ocwm.run import DataReport, Evaluation, RunContext, Workspace
     from ocwm.schemas import Seeds
 
-Privilege = Literal["none", "future", "recorded_actions", "simulator"]
+Privilege = Literal["none", "future", "stored_rollout", "recorded_actions", "simulator"]
 
 # actions, proprio: the model takes them; variable_slots: rollouts of any number of slots; permutation_equivariant:
 # slots in another order give the same rollout in that order.
@@ -123,13 +123,23 @@ class Reference(ABC):
 
     @abstractmethod
     def rollout(self, history: LatentBatch, *, steps: int, truth: Tensor | None = None) -> LatentBatch:
-        """Like `WorldModel.rollout`; `truth` (B, K, N, D) is given only where `privileged` is "future"."""
+        """Like `WorldModel.rollout`.
+
+        `truth` (B, K, N, D) is given only where `privileged` is "future", or "stored_rollout": then it is what another
+        model has imagined.
+        """
 
 
 class Task(ABC):
-    """A problem to measure on. Built as `cls(**config)`; evaluates to exactly the metrics that it declares."""
+    """A problem to measure on. Built as `cls(**config)`; evaluates to exactly the metrics that it declares.
+
+    Attributes:
+        encoder: of the run, set by the engine before anything is asked: what can be measured may depend on it. None
+            where only the task's data matters.
+    """
 
     version: ClassVar[int] = 1
+    encoder: Encoder | None = None
     needs: ClassVar[frozenset[str]] = frozenset()  # capabilities that a world model must have
 
     @abstractmethod

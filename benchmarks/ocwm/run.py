@@ -79,6 +79,7 @@ def prepare(config: Config) -> Cell:
     method_class = import_class(values.method)
     task: Task = instantiate(values.task)
     encoder: Encoder = instantiate(values.encoder)
+    task.encoder = encoder
     _refuse(config, method_class, task, encoder)
     versions = {
         "method": method_class.version,

@@ -166,7 +166,7 @@ class _Subject:
             model.eval()
         torch.manual_seed(2)
         truth = {}
-        if getattr(model, "privileged", "none") == "future":
+        if getattr(model, "privileged", "none") in ("future", "stored_rollout"):
             truth["truth"] = torch.zeros(_B, steps, history.latents.shape[2], _D)
         latents_BKND: Tensor = model.rollout(history, steps=steps, **truth).latents
         return latents_BKND

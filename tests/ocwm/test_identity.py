@@ -90,6 +90,16 @@ def test_a_key_with_its_neutral_value_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert make_id(versions={name: v for name, v in VERSIONS.items() if name != "generator"}) == old
 
 
+def test_a_key_that_is_neutral_at_any_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    neutral(monkeypatch, {"encoder.passthrough.width": "*", "trainer.eval_every": "*"})
+    assert make_id("encoder.width=4", "trainer.eval_every=3") == make_id()
+    config = compose(method="linear_demo", task="circles", overrides=["encoder.width=4", "method.hidden=3"])
+    assert config.overrides == ("method.hidden=3",)
+    assert "width" not in identity.identity_part(config.values, "encoder", versions=VERSIONS, data=DATA)["config"]
+    other = compose(method="linear_demo", task="circles", overrides=["encoder=pixels_demo", "encoder.width=4"])
+    assert other.overrides == ("encoder=pixels_demo", "encoder.width=4")  # another plugin's key
+
+
 def test_neutral_values_hold_for_their_plugin_only(monkeypatch: pytest.MonkeyPatch) -> None:
     before = make_id()
     neutral(monkeypatch, {"method.another.gain": 1.0, "task.circles.deep.key": 3, "encoder.passthrough.seed": False})

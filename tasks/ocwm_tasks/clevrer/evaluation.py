@@ -22,6 +22,7 @@ from ocwm_tasks.clevrer.pipeline import Pipeline
 from ocwm_tasks.clevrer.resimulated import Resimulated
 from ocwm_tasks.clevrer.rollout_metrics import collision_f1, position_errors, slot_errors
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
+from ocwm_tasks.clevrer.slot_figures import add_slot_errors, facts, messages
 from ocwm_tasks.clevrer.symbolic.answers import SymbolicOutcome, answer_questions
 from ocwm_tasks.clevrer.symbolic.reasoner import Reading, idle_future
 from ocwm_tasks.clevrer.symbolic.sources import ModelRemoval, ObservedRemoval, RemovalSource, TrueRemoval
@@ -42,16 +43,20 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
     if curve := pipeline.train():
         curves["world_model"] = curve
     figures = Figures(np.random.default_rng(context.seeds.eval), task.draws)
-    notes: dict[str, Any] = {"references": list(REFERENCES), "probe": pipeline.symbolic.probe.report.as_dict()}
+    notes: dict[str, Any] = {"references": list(_references(task))}
+    if task.stored is None:
+        notes["probe"] = pipeline.symbolic.probe.report.as_dict()
+    else:
+        notes["slots"] = facts(task.stored)
     share: dict[str, float] = {}
     warnings = _warnings(pipeline)
     sees_video = not isinstance(model, Reference) or model.sees_video
     predicted = pipeline.rollout(task.split)
-    collapsed: list[str] = []
+    collapsed: list[str] = [] if task.stored is None else add_slot_errors(figures, pipeline)
     questions, excluded = _questions(pipeline)
     if task.protocol == "imagined":
         notes["excluded_questions"] = excluded
-    if sees_video:
+    if sees_video and task.stored is None:
         with context.measure("symbolic"):
             reading = _read(pipeline, predicted)
             if predicted is not None:
@@ -198,6 +203,14 @@ def _questions(pipeline: Pipeline) -> tuple[Sequence[dict[str, Any]], int]:
     return answerable(measured.questions, worlds, known)
 
 
+def _references(task: ClevrerTask) -> tuple[str, ...]:
+    """Floors and ceilings that a run can stand beside."""
+    if task.stored is None or task.stored.future == "real":
+        return REFERENCES
+    known = tuple(name for name in REFERENCES if name != "true_future")
+    return (*known, "stored_rollout") if task.stored.future == "imagined" else known
+
+
 def _asked(pipeline: Pipeline) -> set[str]:
     return {question["question_type"] for scene in pipeline.measured.questions for question in scene["questions"]}
 
@@ -213,7 +226,7 @@ def _constant_answers(kind: NDArray[np.int64], prediction: NDArray[np.int64]) ->
 
 def _warnings(pipeline: Pipeline) -> list[str]:
     task = pipeline.task
-    found = []
+    found = [] if task.stored is None else messages(pipeline, task.stored)
     if pipeline.native:
         counts = ", ".join(f"{len(split.scenes)} {name}" for name, split in pipeline.splits.items())
         found += [

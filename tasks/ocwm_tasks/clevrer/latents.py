@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ocwm.errors import BenchError
 from ocwm.interfaces import Encoder
+from ocwm.types import Observations
 from ocwm_tasks.clevrer.observe import state_observations
 from ocwm_tasks.clevrer.scene import Scene
 
@@ -27,7 +29,7 @@ class Latents:
     Attributes:
         index: (V,) int64 video numbers.
         latents: (V, T, N, D) float32 memory map; T covers the real future where it is known.
-        slot_of: (V, n) int64 slot of each object.
+        slot_of: (V, n) int64 slot of each object; n = 0 where that is not known.
         visible: (V, T, n) bool, whether each object is in view.
     """
 
@@ -38,7 +40,7 @@ class Latents:
 
     @classmethod
     def load(cls, folder: Path) -> Latents:
-        """Open what `encode_scenes` wrote."""
+        """Open what `encode_scenes` or `copy_slots` wrote."""
         with np.load(folder / "videos.npz") as arrays:
             index, slot_of, visible = arrays["index"], arrays["slot_of"], arrays["visible"]
         return cls(index, np.load(folder / "latents.npy", mmap_mode="r"), slot_of, visible)
@@ -70,3 +72,28 @@ def encode_scenes(encoder: Encoder, scenes: Sequence[Scene], folder: Path, *, ad
     out.flush()
     index = np.array([scene.index for scene in scenes], dtype=np.int64)
     np.savez(folder / "videos.npz", index=index, slot_of=np.concatenate(slots), visible=np.concatenate(visible))
+
+
+def copy_slots(encoder: Encoder, videos: Sequence[int], folder: Path, *, advance: Callable[[int], object]) -> None:
+    """Write the slots that an encoder has of V videos into a folder; no object is known.
+
+    Args:
+        encoder: looks slots up by the number of a video.
+        videos: numbers.
+        folder: empty.
+        advance: told how many videos are copied.
+    """
+    out = None
+    for low in range(0, len(videos), CHUNK):
+        part = torch.tensor(videos[low : low + CHUNK])
+        latents = encoder.encode(Observations(ids=part))[0].latents.numpy()
+        if out is None:
+            shape = (len(videos), *latents.shape[1:])
+            out = np.lib.format.open_memmap(folder / "latents.npy", mode="w+", dtype=np.float32, shape=shape)
+        out[low : low + len(part)] = latents
+        advance(len(part))
+    assert out is not None, "a split has videos"
+    out.flush()
+    nobody = np.zeros((len(videos), 0), dtype=np.int64)
+    visible = np.zeros((len(videos), out.shape[1], 0), dtype=np.bool_)
+    np.savez(folder / "videos.npz", index=np.array(videos, dtype=np.int64), slot_of=nobody, visible=visible)

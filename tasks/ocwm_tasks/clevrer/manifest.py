@@ -45,6 +45,25 @@ def data_identity(dataset: Dataset, *, source: Source = "annotation") -> dict[st
     }
 
 
+def slots_identity(dataset: Dataset, *, slots: str) -> dict[str, str]:
+    """Return what identifies slots that exist already and the questions about their videos.
+
+    Args:
+        dataset: its questions count, videos and annotations are not read.
+        slots: sha256 of the slots.
+
+    Raises:
+        BenchError: a question file can't be read.
+    """
+    files = {split: dataset.files(split).questions for split in dataset.splits}
+    asked = {split: _sha256(path) for split, path in files.items() if path is not None}
+    return {
+        "kind": dataset.kind,
+        "name": "clevrer",
+        "manifest": digest({"kind": dataset.kind, "questions": asked, "slots": slots}),
+    }
+
+
 def generator_identity(config: GeneratorConfig, *, version: int, seed: int) -> dict[str, str]:
     """Return what `data_identity` will say of embedded data that is made with these settings."""
     about = {"name": NAME, "version": version, "seed": seed, "config": asdict(config)}

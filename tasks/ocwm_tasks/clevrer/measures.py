@@ -41,6 +41,29 @@ def declare(reasoners: Sequence[str], *, horizons: Sequence[int], unit: str) -> 
     return tuple(found)
 
 
+def declare_stored(
+    reasoners: Sequence[str], *, horizons: Sequence[int], future_known: bool, observed: int, steps: int
+) -> tuple[Metric, ...]:
+    """All metrics of a run on slots that exist already: slot errors, then the accuracies of each reasoner.
+
+    Args:
+        reasoners: names.
+        horizons: predicted frames after which the error is given.
+        future_known: whether the real slots after the observed frames are known; else the last of those are held back.
+        observed: number of observed frames.
+        steps: number of predicted frames.
+    """
+    what = "latent error" if future_known else f"latent error in frames {observed - steps}..{observed - 1}, held back,"
+    name = slot_error_name(future_known=future_known)
+    errors = (Metric(f"{name}.{h}", "mse", False, f"{what} after {h} frames") for h in horizons)
+    return (*errors, *(metric for reasoner in reasoners for metric in accuracy.declare(reasoner)))
+
+
+def slot_error_name(*, future_known: bool) -> str:
+    """Key of the slot error without its horizon: of the real future, or of the last observed frames."""
+    return "rollout.slot_error" if future_known else "rollout.held_back_slot_error"
+
+
 @dataclass
 class Figures:
     """Collects values with intervals, and the items behind them.

@@ -5,7 +5,6 @@ Shape letters: V videos, T observed frames, K predicted frames, N slots, D slot 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +18,13 @@ from ocwm.interfaces import Reference, WorldModel
 from ocwm.trainer_config import TrainerConfig
 from ocwm.types import ClipSpec
 from ocwm_tasks.clevrer.dataset import Dataset
+from ocwm_tasks.clevrer.dev_errors import dev_errors
 from ocwm_tasks.clevrer.generator.make import SPLITS, make_dataset
 from ocwm_tasks.clevrer.imagined import imagine_rest, prefixes
-from ocwm_tasks.clevrer.latents import Latents, encode_scenes
+from ocwm_tasks.clevrer.latents import Latents, copy_slots, encode_scenes
 from ocwm_tasks.clevrer.reader import open_dataset
-from ocwm_tasks.clevrer.rollout_metrics import position_errors
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
-from ocwm_tasks.clevrer.splits import Split, read_splits
+from ocwm_tasks.clevrer.splits import Split, read_splits, stored_splits
 from ocwm_tasks.clevrer.symbolic.reasoner import SymbolicReasoner
 from ocwm_tasks.clevrer.windows import ClipSet, extend_all
 from ocwm_tasks.clevrer.world_model import Curve, load_world_model, train_world_model
@@ -38,6 +37,8 @@ Float32 = NDArray[np.float32]
 
 # Trajectories are estimated every fifth frame: 20 samples are observed (frames 0..95), 6 are predicted (100..125).
 TRAJECTORY_OBSERVED, TRAJECTORY_STEPS = 20, 6
+
+GIVEN = ("future", "stored_rollout")  # privileges whose rollout is read from the latents after the observed frames
 
 
 class Pipeline:
@@ -65,10 +66,11 @@ class Pipeline:
         learned = self.workspace.config.method.kind == "method"
         data: dict[str, Key] = {} if self.task.root is not None else {"data": self.data_key}
         model: dict[str, Key] = {"world_model": self.model_key} if learned else {}
+        probe: dict[str, Key] = {"probe": self.probe_key} if self.task.stored is None else {}
         return {
             **data,
             **{f"slots.{name}": self.slots_key(name) for name in ("train", "dev", "test")},
-            "probe": self.probe_key,
+            **probe,
             **model,
         }
 
@@ -120,6 +122,9 @@ class Pipeline:
     @cached_property
     def splits(self) -> dict[str, Split]:
         """Train, dev and test."""
+        if self.task.stored is not None:
+            videos = {name: split.videos.tolist() for name, split in self.task.stored.splits.items()}
+            return stored_splits(self.dataset, videos, where=str(self.task.stored.path))
         return read_splits(self.dataset, self.task.scene_source)
 
     @property
@@ -131,16 +136,19 @@ class Pipeline:
         """Encoded videos of a split."""
 
         def build(folder: Path) -> None:
-            scenes = self.splits[name].scenes
-            with self.context.progress(f"encoding {name}", len(scenes)) as bar:
-                encode_scenes(self.context.encoder, scenes, folder, advance=bar.update)
+            split, stored = self.splits[name], self.task.stored
+            with self.context.progress(f"encoding {name}", len(split.scenes) or len(split.videos)) as bar:
+                if stored is None:
+                    encode_scenes(self.context.encoder, split.scenes, folder, advance=bar.update)
+                else:
+                    copy_slots(stored, split.videos, folder, advance=bar.update)
 
         return Latents.load(self.context.stage(f"slots.{name}", self.slots_key(name), build))
 
     @property
     def native(self) -> bool:
         """Whether the latents come at the data's own steps instead of every video frame."""
-        return self.task.scene_source == "trajectories"
+        return self.task.stored is None and self.task.scene_source == "trajectories"
 
     @property
     def stride(self) -> int | None:
@@ -156,6 +164,16 @@ class Pipeline:
     def steps(self) -> int:
         """Number of latent frames K to predict."""
         return TRAJECTORY_STEPS if self.native else ROLLOUT_FRAMES - OBSERVED_FRAMES
+
+    @property
+    def future_known(self) -> bool:
+        """Whether stored slots go on after the observed frames, as they really were."""
+        return self.task.stored is not None and self.task.stored.future == "real"
+
+    @property
+    def known_from(self) -> int:
+        """First latent frame that rollouts are compared with; stored slots may have no frames after the observed ones."""
+        return self.observed if self.task.stored is None or self.future_known else self.observed - self.steps
 
     @property
     def frames(self) -> NDArray[np.int64]:
@@ -204,7 +222,7 @@ class Pipeline:
                     out=folder,
                     device=self.context.device,
                     progress=bar,
-                    validate=self._validate,
+                    validate=lambda model: dev_errors(self, model),
                 )
 
         folder = self.context.stage("world_model", self.model_key, build)
@@ -216,29 +234,6 @@ class Pipeline:
         clip = self.context.model.clip
         return clip if self.stride is None else replace(clip, stride=self.stride)
 
-    def _validate(self, model: WorldModel) -> Mapping[str, float]:
-        """Position errors on dev videos."""
-        dev = self.latents("dev")
-        some = slice(0, self.task.dev_videos)
-        horizons = self.task.horizons_for(self.steps)
-        predicted = extend_all(
-            model,
-            dev.latents[some, : self.observed],
-            steps=self.steps,
-            stride=self.stride,
-            device=self.context.device,
-        )
-        errors = position_errors(
-            self.symbolic.probe,
-            predicted,
-            self.splits["dev"].scenes[some],
-            dev.slot_of[some],
-            observed=self.observed,
-            horizons=horizons,
-        )
-        named = zip(horizons, errors.mean().tolist(), strict=True)
-        return {f"dev.position_error.{horizon}": error for horizon, error in named}
-
     # Rollouts
 
     def rollout(self, name: str) -> Float32 | None:
@@ -247,15 +242,33 @@ class Pipeline:
         if isinstance(model, Reference) and not model.sees_rollout:
             return None
 
+        return self._rolled_on(f"rollout.{name}", self.rollout_key(name), name, observed=self.observed)
+
+    def held_back(self, name: str) -> Float32 | None:
+        """Predicted latents (V, K, N, D) of the last K observed frames, from the frames before; None as in `rollout`.
+
+        A rollout that is given to a reference, real or stored, begins after the observed frames: None there too.
+        """
+        model = self.context.model
+        if isinstance(model, Reference) and (not model.sees_rollout or model.privileged in GIVEN):
+            return None
+        observed = self.observed - self.steps
+        key = {**self.rollout_key(name), "observed": observed}
+        return self._rolled_on(f"held_back.{name}", key, name, observed=observed)
+
+    def _rolled_on(self, stage: str, key: Key, name: str, *, observed: int) -> Float32:
+        """The K frames (V, K, N, D) that the model puts after the first `observed` ones of a split, from a cached stage."""
+        model = self.context.model
+
         def build(folder: Path) -> None:
             videos = self.latents(name).latents
             truth = None
-            if isinstance(model, Reference) and model.privileged == "future":
-                truth = videos[:, self.observed : self.observed + self.steps]
+            if isinstance(model, Reference) and model.privileged in GIVEN:
+                truth = videos[:, observed : observed + self.steps]
             with self.context.progress(f"rollout {name}", len(videos)) as bar:
                 predicted = extend_all(
                     model,
-                    videos[:, : self.observed],
+                    videos[:, :observed],
                     steps=self.steps,
                     stride=self.stride,
                     device=self.context.device,
@@ -264,7 +277,7 @@ class Pipeline:
                 )
             np.save(folder / "predicted.npy", predicted)
 
-        folder = self.context.stage(f"rollout.{name}", self.rollout_key(name), build)
+        folder = self.context.stage(stage, key, build)
         return cast("Float32", np.load(folder / "predicted.npy", mmap_mode="r"))
 
     def prefix(self, name: str) -> NDArray[np.int64]:

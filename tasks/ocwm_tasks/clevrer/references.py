@@ -30,6 +30,13 @@ class TrueFuture(Reference):
         return LatentBatch(truth[:, :steps], present=history.present)
 
 
+class StoredRollout(TrueFuture):
+    """The frames that are stored behind the observed ones: what another model has imagined, as in published rollouts."""
+
+    version: ClassVar[int] = 1
+    privileged: ClassVar[Privilege] = "stored_rollout"
+
+
 class NoRollout(Reference):
     """Observed frames only: what the reasoner knows without any imagined frame."""
 

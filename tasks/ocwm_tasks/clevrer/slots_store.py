@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ocwm.artifacts import Cache
 from ocwm.errors import BenchError, suggest
+from ocwm.progress import say
 from ocwm.unpickle import stream_arrays
 
 STAGE = "slots_store"
@@ -85,7 +86,12 @@ class SlotStore:
         """
         if path.is_dir():
             return cls(path)
-        return cls(cache.stage(STAGE, _fingerprint(path), lambda folder: convert(path, folder), rebuild=rebuild))
+
+        def build(folder: Path) -> None:
+            say(f"{path} is met for the first time: converting it into a memory-mapped store")
+            convert(path, folder)
+
+        return cls(cache.stage(STAGE, _fingerprint(path), build, rebuild=rebuild))
 
     @property
     def splits(self) -> tuple[str, ...]:

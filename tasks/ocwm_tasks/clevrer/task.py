@@ -21,8 +21,9 @@ from ocwm_tasks.clevrer.dataset import Dataset, Source
 from ocwm_tasks.clevrer.evaluation import evaluate
 from ocwm_tasks.clevrer.generator.config import GeneratorConfig, generator_config
 from ocwm_tasks.clevrer.generator.make import VERSION
-from ocwm_tasks.clevrer.manifest import data_identity, generator_identity
+from ocwm_tasks.clevrer.manifest import data_identity, generator_identity, slots_identity
 from ocwm_tasks.clevrer.pipeline import TRAJECTORY_STEPS, Pipeline
+from ocwm_tasks.clevrer.precomputed import PrecomputedSlots
 from ocwm_tasks.clevrer.reader import open_dataset
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
 from ocwm_tasks.clevrer.splits import choose_source
@@ -115,8 +116,22 @@ class ClevrerTask(Task):
         """Where states are read from."""
         return "annotation" if self.root is None else choose_source(self.dataset, self.source)
 
+    @property
+    def stored(self) -> PrecomputedSlots | None:
+        """The slots that exist already, where the run uses such."""
+        return self.encoder if isinstance(self.encoder, PrecomputedSlots) else None
+
     def metrics(self) -> tuple[Metric, ...]:
         """Rollout errors, then each reasoner's accuracies."""
+        if self.stored is not None:
+            steps = ROLLOUT_FRAMES - OBSERVED_FRAMES
+            return measures.declare_stored(
+                self.reasoners,
+                horizons=self.horizons_for(steps),
+                future_known=self.stored.future == "real",
+                observed=OBSERVED_FRAMES,
+                steps=steps,
+            )
         steps = TRAJECTORY_STEPS if self.scene_source == "trajectories" else ROLLOUT_FRAMES - OBSERVED_FRAMES
         return measures.declare(self.reasoners, horizons=self.horizons_for(steps), unit=self.unit)
 
@@ -140,6 +155,8 @@ class ClevrerTask(Task):
         """Generator settings and seed, or what lies in the folder."""
         if self.root is None:
             return generator_identity(self.generator, version=VERSION, seed=seeds.data)
+        if self.stored is not None:
+            return slots_identity(self.dataset, slots=self.stored.store.identity)
         return data_identity(self.dataset, source=self.scene_source)
 
     def stages(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
@@ -148,8 +165,12 @@ class ClevrerTask(Task):
 
     def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
         """Say what this pair lacks."""
+        if self.stored is not None:
+            return self._refuses_stored(model, self.stored)
+        if issubclass(model, Reference) and model.privileged == "stored_rollout":
+            return "it plays back a rollout that is stored with slots (set encoder=precomputed)"
         if encoder.reads != "state":
-            return "the encoder reads pixels, and only encoders of states are supported so far"
+            return "the encoder reads pixels, and only encoders of states and precomputed slots are supported so far"
         if issubclass(model, Reference) and model.privileged == "future" and self.root is not None:
             return "it reads the real future, which only embedded data has"
         if self.root is not None and self.protocol == "imagined":
@@ -159,6 +180,30 @@ class ClevrerTask(Task):
         unknown_future = self.root is not None and self.scene_source != "trajectories"
         if unknown_future and self.reasoner_train == "true" and "aloe" in self.reasoners:
             return "task.reasoner_train=true needs the real future, which official data lacks (set it to imagined)"
+        return ""
+
+    def _refuses_stored(self, model: type[WorldModel] | type[Reference], stored: PrecomputedSlots) -> str:
+        """The same for slots that exist already: nothing is known about objects there."""
+        future = stored.future
+        if self.root is None:
+            return "stored slots belong to the videos of a folder (set task.root)"
+        if "symbolic" in self.reasoners:
+            return "the symbolic reasoner must know which object a slot holds (set task.reasoners=[aloe])"
+        if self.protocol == "imagined":
+            return "task.protocol=imagined must know which object a slot holds (set it to published)"
+        if self.entry_filter:
+            return "task.entry_filter=true must know when objects come into view (set it to false)"
+        if self.source != "auto":
+            return f"task.source={self.source} chooses states, and stored slots need none (set it to auto)"
+        privileged = model.privileged if issubclass(model, Reference) else "none"
+        if privileged == "future" and future != "real":
+            return "it reads the real future, which these slots lack (encoder.future=real says that they have it)"
+        if privileged == "stored_rollout" and future != "imagined":
+            return (
+                "it reads an imagined future, which these slots lack (encoder.future=imagined says that they have it)"
+            )
+        if self.reasoner_train == "true" and future != "real" and "aloe" in self.reasoners:
+            return "task.reasoner_train=true needs the real future, which these slots lack (set it to imagined)"
         return ""
 
     def run(self, context: RunContext) -> Evaluation:

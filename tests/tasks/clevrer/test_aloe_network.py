@@ -205,3 +205,19 @@ def test_latents_of_another_shape_are_refused() -> None:
     assert batch.video is not None
     with pytest.raises(BenchError, match=r"built for 3 frames of 2 slots of width 5.*\(2, 2, 5\)"):
         random_network(share_video=True)(dataclasses.replace(batch, video=batch.video[:, :2]))
+
+
+def test_drawn_start_tells_frames_slots_and_blocks_apart() -> None:
+    sizes = dataclasses.replace(SIZES, frames=4, num_slots=3, head_dim=8, drawn_init=True)
+    torch.manual_seed(0)
+    encoder = Aloe(sizes).transformer_model.transformer_encoder
+    assert not torch.equal(encoder.blocks[0].linear1.weight, encoder.blocks[1].linear1.weight)
+    video = encoder.pos_embedding[0, 1 : 1 + 12].detach().view(4, 3, 16)
+    distance = torch.cdist(video.flatten(0, 1), video.flatten(0, 1)) + torch.eye(12)
+    assert distance.min() > 0.3
+    across = (video[:, None] - video[None]).norm(dim=-1)  # the same slot at two frames
+    assert torch.allclose(across[..., 0], across[..., 1], atol=1e-5)
+    torch.manual_seed(0)
+    published = Aloe(SIZES).transformer_model.transformer_encoder
+    assert torch.equal(published.blocks[0].linear1.weight, published.blocks[1].linear1.weight)
+    assert not published.pos_embedding.any()

@@ -11,6 +11,7 @@ H heads, A answers.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -80,8 +81,8 @@ class AloeSizes:
         answers: answer classes, padding included.
         question_len, choice_len: text columns.
         drawn_init: False is the published start: all positions zero and all blocks copies of one. True draws each
-            block by itself and gives frames, slots and words distinct positions, which saves a small network
-            hundreds of updates.
+            block by itself and gives frames, slots and words positions to tell them apart by, which saves a small
+            network hundreds of updates.
     """
 
     frames: int = 25
@@ -154,9 +155,7 @@ class Encoder(nn.Module):
             drawn = Block(sizes.width, sizes.heads, sizes.ffn_dim, sizes.dropout)
             block.load_state_dict(drawn.state_dict())
         table, video = self.pos_embedding[0], sizes.frames * sizes.num_slots
-        frames = torch.randn(sizes.frames, 1, sizes.width)
-        slots = torch.randn(sizes.num_slots, sizes.width)
-        table[1 : 1 + video] = DRAWN_STD * ((frames + slots) / 2**0.5).flatten(0, 1)
+        table[1 : 1 + video] = DRAWN_STD * _video_positions(sizes.frames, sizes.num_slots, sizes.width).flatten(0, 1)
         table[1 + video :] = DRAWN_STD * torch.randn(len(table) - 1 - video, sizes.width)
 
     @property
@@ -324,6 +323,22 @@ class Aloe(nn.Module):
                 "Match encoder.num_slots and encoder.slot_dim to the latents.",
             )
         return video if self.slot_scale is None else video @ self.slot_scale
+
+
+def _video_positions(frames: int, slots: int, width: int) -> Tensor:
+    """Positions (F, N, C) of unit variance, in which what tells frames apart and what tells slots apart are orthogonal.
+
+    Near frames are alike (waves, the slow ones strongest), slots are not.
+    """
+    half = width // 2
+    order = torch.arange(1, half // 2 + 1)
+    phase = math.pi / frames * torch.arange(frames)[:, None] * order
+    waves = torch.cat([phase.sin(), phase.cos()], dim=1) / order.sqrt().repeat(2)
+    when = functional.pad(waves, (0, half - waves.shape[1]))
+    when = when / when.norm(dim=1, keepdim=True)
+    which = nn.init.orthogonal_(torch.empty(slots, width - half))
+    both = torch.cat([when[:, None].expand(-1, slots, -1), which.expand(frames, -1, -1)], dim=-1)
+    return both * (width / 2) ** 0.5 @ nn.init.orthogonal_(torch.empty(width, width))
 
 
 def _answer_head(sizes: AloeSizes, outputs: int) -> nn.Sequential:
