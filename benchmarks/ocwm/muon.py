@@ -78,7 +78,7 @@ class Muon(torch.optim.AdamW):
 
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Matrices (n, a, b), a <= b, with singular values of about 1 (0.7 to 1.2) and the singular vectors they had."""
-    x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x: Tensor = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     first, third, fifth = COEFFICIENTS
     for _ in range(ITERATIONS):
         square = x @ x.mT

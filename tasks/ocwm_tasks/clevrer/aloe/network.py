@@ -338,7 +338,8 @@ def _video_positions(frames: int, slots: int, width: int) -> Tensor:
     when = when / when.norm(dim=1, keepdim=True)
     which = nn.init.orthogonal_(torch.empty(slots, width - half))
     both = torch.cat([when[:, None].expand(-1, slots, -1), which.expand(frames, -1, -1)], dim=-1)
-    return both * (width / 2) ** 0.5 @ nn.init.orthogonal_(torch.empty(width, width))
+    turned: Tensor = (both * (width / 2) ** 0.5) @ nn.init.orthogonal_(torch.empty(width, width))
+    return turned
 
 
 def _answer_head(sizes: AloeSizes, outputs: int) -> nn.Sequential:
