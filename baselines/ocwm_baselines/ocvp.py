@@ -9,13 +9,12 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ocwm.errors import BenchError
 from ocwm.interfaces import WorldModel
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec
 from ocwm_baselines.ocvp_predictor import OCVPPredictor, ParallelLayer, SequentialLayer
-from ocwm_baselines.reconstruction import build_image_loss
+from ocwm_baselines.reconstruction import build_image_loss, rollout_loss
 from ocwm_baselines.transformer import check_sizes
 
 Attention = Literal["sequential", "parallel"]
@@ -111,13 +110,7 @@ class OCVP(WorldModel):
         """
         history, future = torch.tensor_split(batch.latents, [self.history_frames], dim=1)
         predicted = self.predict(history, steps=self.pred_frames, truth=future if self.teacher_forcing else None)
-        loss = loss_slots = functional.mse_loss(predicted, future)
-        parts = {"loss_slots": loss_slots}
-        if self.image_loss is not None:
-            images = None if batch.images is None else batch.images[:, self.history_frames :]
-            parts["loss_images"] = self.image_loss(predicted, images)
-            loss = loss_slots + self.image_loss_weight * parts["loss_images"]
-        return {"loss": loss, **parts}
+        return rollout_loss(predicted, batch, self.image_loss, image_loss_weight=self.image_loss_weight)
 
     def predict(self, history: Tensor, *, steps: int, truth: Tensor | None = None) -> Tensor:
         """Predict (B, K, N, D) from the last H of the frames given; see `OCVPPredictor.unroll`."""

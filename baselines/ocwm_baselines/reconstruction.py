@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ocwm.errors import BenchError
+from ocwm.types import LatentBatch
 
 _WITHOUT = "Or set method.image_loss=false, the variant without reconstruction."
 
@@ -62,6 +63,23 @@ class ImageLoss:
                 "Use the decoder of the encoder that the clips were made with.",
             )
         return functional.mse_loss(decoded, images)
+
+
+def rollout_loss(
+    predicted: Tensor, batch: LatentBatch, image_loss: ImageLoss | None, *, image_loss_weight: float
+) -> dict[str, Tensor]:
+    """Mean square error of the predicted slots (B, K, N, D) against the last K frames of a clip, and its image term.
+
+    Returns:
+        "loss", "loss_slots", and "loss_images" where there is an image loss.
+    """
+    steps = predicted.shape[1]
+    loss = loss_slots = functional.mse_loss(predicted, batch.latents[:, -steps:])
+    parts = {"loss_slots": loss_slots}
+    if image_loss is not None:
+        parts["loss_images"] = image_loss(predicted, None if batch.images is None else batch.images[:, -steps:])
+        loss = loss_slots + image_loss_weight * parts["loss_images"]
+    return {"loss": loss, **parts}
 
 
 def build_image_loss(*, image_loss: bool, decoder: str | None, decoder_weights: str | None) -> ImageLoss | None:

@@ -13,11 +13,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ocwm.interfaces import WorldModel
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec
-from ocwm_baselines.reconstruction import build_image_loss
+from ocwm_baselines.reconstruction import build_image_loss, rollout_loss
 from ocwm_baselines.transformer import Stack, check_sizes, phases
 
 
@@ -141,15 +140,9 @@ class SlotFormer(WorldModel):
         Returns:
             "loss", "loss_slots", and "loss_images" where there is one.
         """
-        history, future = torch.tensor_split(batch.latents, [self.clip.history], dim=1)
+        history = batch.latents[:, : self.clip.history]
         predicted = self.rollouter(history, steps=self.pred_frames)
-        loss = loss_slots = functional.mse_loss(predicted, future)
-        parts = {"loss_slots": loss_slots}
-        if self.image_loss is not None:
-            images = None if batch.images is None else batch.images[:, self.clip.history :]
-            parts["loss_images"] = self.image_loss(predicted, images)
-            loss = loss_slots + self.image_loss_weight * parts["loss_images"]
-        return {"loss": loss, **parts}
+        return rollout_loss(predicted, batch, self.image_loss, image_loss_weight=self.image_loss_weight)
 
     def rollout(self, history: LatentBatch, *, steps: int) -> LatentBatch:
         """Predict `steps` frames, `frameskip` video frames apart, each from the last H frames."""

@@ -90,8 +90,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 def matrices(model: nn.Module) -> dict[nn.Parameter, int]:
     """The weights that Muon is for, and the parts of each: the linear maps in repeated blocks (`nn.ModuleList`).
 
-    What leads into the first block and out of the last gets AdamW, as do embeddings. The packed query, key and value
-    projections of an attention are three matrices.
+    None for a model without such blocks: all of it gets AdamW. What leads into the first block and out of the last gets
+    AdamW, too, as do embeddings. The packed query, key and value projections of an attention are three matrices.
     """
     found: dict[nn.Parameter, int] = {}
     for blocks in model.modules():

@@ -23,7 +23,7 @@ class TrainerConfig:
         lr: highest learning rate.
         weight_decay: decoupled for `adamw` and `muon`, added to the gradient for `adam`.
         optimizer: `adamw` or `adam`, with torch's default betas and epsilon; `muon` is AdamW with orthogonal updates
-            of the matrices (see muon.py).
+            of the matrices in repeated blocks (see muon.py), and plain AdamW for a model without such blocks.
         schedule: `constant`, `cosine` or `warmup_cosine` (see schedules.py).
         warmup_fraction: warm-up updates of `warmup_cosine` as a share of max_steps.
         min_lr_ratio: lowest learning rate as a share of lr, for the two cosine schedules.

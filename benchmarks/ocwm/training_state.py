@@ -212,11 +212,6 @@ def _build_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.Opt
     if not any(group["params"] for group in groups):
         raise BenchError(f"{type(model).__name__} has no trainable parameters", "It cannot be trained.")
     if config.optimizer == "muon":
-        if not (hidden := matrices(model)):
-            raise BenchError(
-                f"{type(model).__name__} has no blocks in an nn.ModuleList, which trainer.optimizer=muon is for",
-                "Use trainer.optimizer=adamw.",
-            )
-        return Muon(groups, hidden, lr=config.lr, weight_decay=config.weight_decay)
+        return Muon(groups, matrices(model), lr=config.lr, weight_decay=config.weight_decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)

@@ -287,6 +287,22 @@ def test_muon_goes_on_with_the_same_bits(tmp_path: Path, at: int) -> None:
     assert same_weights(resumed, whole)
 
 
+def test_muon_is_adamw_for_a_model_without_blocks(tmp_path: Path) -> None:
+    class Plain(Regressor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*self.layers)
+
+    plain, blocks = {}, {}
+    for name in ("muon", "adamw"):
+        config = replace(CONFIG, optimizer=name)
+        plain[name] = Plain()
+        fit(plain[name], Pairs(), config, seed=5, folder=tmp_path / "plain" / name, device=CPU)
+        blocks[name], _ = train(tmp_path / "blocks" / name, config)
+    assert same_weights(plain["muon"], plain["adamw"])
+    assert not same_weights(blocks["muon"], blocks["adamw"])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_muon_under_fp16(tmp_path: Path) -> None:
     model, report = train(tmp_path, replace(CONFIG, optimizer="muon", precision="fp16"), device=torch.device("cuda"))

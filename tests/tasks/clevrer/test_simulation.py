@@ -228,6 +228,11 @@ def test_settings_that_cannot_be_met_are_refused():
         GeneratorConfig(width=100)
     with pytest.raises(BenchError, match=r"unknown key task\.generator\.futur_share\. Did you mean 'future_share'"):
         generator_config({"futur_share": 0.5})
+    with pytest.raises(BenchError, match=r"more_in_training\.query_colour\. Did you mean 'query_color'"):
+        generator_config({"questions": {"more_in_training": {"query_colour": 2}}})
+    for number in (-1, 1.5, "many"):
+        with pytest.raises(BenchError, match=r"more_in_training\.count=.* is not possible"):
+            generator_config({"questions": {"more_in_training": {"count": number}}})
     with pytest.raises(BenchError, match=r"unknown key task\.generator\.questions\.explanatry"):
         generator_config({"questions": {"explanatry": 1}})
 

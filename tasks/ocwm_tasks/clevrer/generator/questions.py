@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ocwm.errors import BenchError, suggest
 from ocwm_tasks.clevrer.generator.descriptive import COUNT_SHARES, SUBTYPES, Candidate, candidates
 from ocwm_tasks.clevrer.generator.facts import Facts, Margins, QuestionSource
 from ocwm_tasks.clevrer.generator.multiple_choice import KINDS, Asker
@@ -44,6 +45,8 @@ class QuestionConfig:
         more_in_training: descriptive subtype -> further questions of it that a training video gets, so that few videos
             suffice to learn from; development and test videos do not.
         margins: how clear a fact must be to be asked about.
+
+    Errors: BenchError for what `more_in_training` can't be.
     """
 
     count: int = 4
@@ -58,6 +61,14 @@ class QuestionConfig:
     predictive_choices: int = 2
     more_in_training: Mapping[str, int] = field(default_factory=dict)
     margins: Margins = field(default_factory=Margins)
+
+    def __post_init__(self) -> None:
+        for subtype, number in self.more_in_training.items():
+            where = f"task.generator.questions.more_in_training.{subtype}"
+            if subtype not in SUBTYPES:
+                raise BenchError(f"unknown key {where}", suggest(subtype, SUBTYPES))
+            if type(number) is not int or number < 0:
+                raise BenchError(f"{where}={number} is not possible", "Choose a whole number, 0 or more.")
 
     def of_training(self) -> QuestionConfig:
         """The same for training videos."""

@@ -186,7 +186,7 @@ def trace(setup: Setup, *, removed: int | None = None, frames: int = FRAMES) -> 
                 body = bodies.pop(i)
                 space.remove(body, *body.shapes, *body.constraints)
         get_space_bodies(space, _STATE, buffer)
-        there.append(len(bodies) + len((floor,)))
+        there.append(len(bodies) + 1)  # the floor is a body, too
     id_of = np.frombuffer(buffer.int_buf(), np.uintp)
     frame_of = np.repeat(np.arange(frames), there)
     table = np.frombuffer(buffer.float_buf(), np.float64).reshape(-1, 6)
