@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ocwm.errors import BenchError
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec, Metric, Observations
+from ocwm.videos import Videos
 
 if TYPE_CHECKING:
     from ocwm.run import DataReport, Evaluation, RunContext, Workspace
@@ -63,6 +64,20 @@ class Encoder(ABC):
         Returns:
             The latents (B, T, N, D) with `present` (B, N), and the carry for the next call.
         """
+
+    @property
+    def segments(self) -> bool:
+        """Whether `segment` works: every slot has a region of the image."""
+        return False
+
+    def segment(self, observations: Observations, carry: Any = None) -> tuple[LatentBatch, Tensor, Any]:
+        """Encode frames like `encode`, and say where in the image each slot lies.
+
+        Returns:
+            What `encode` returns, with soft masks (B, T, N, h, w) in between, of any size h, w; over the slots they sum
+            to at most 1, the rest is background.
+        """
+        raise BenchError("this encoder does not say where in the image its slots lie")
 
 
 class WorldModel(nn.Module, ABC):
@@ -174,6 +189,14 @@ class Task(ABC):
         `needs` is checked by the engine; this is for whatever else can't work. Nothing has been computed yet.
         """
         return ""
+
+    def videos(self, workspace: Workspace, split: str) -> Videos:
+        """Return the videos of a split ("train", "dev" or "test") as pixels; made or rendered where they are missing.
+
+        Raises:
+            BenchError: there are none, or they can't be read.
+        """
+        raise BenchError("this task has no videos", "Choose an encoder that reads states.")
 
     def data_make(self, workspace: Workspace, *, out: Path | None) -> DataReport:
         """Make the task's data, in `out` or in the cache; for `bench data make`."""
