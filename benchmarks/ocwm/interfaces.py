@@ -79,6 +79,19 @@ class Encoder(ABC):
         """
         raise BenchError("this encoder does not say where in the image its slots lie")
 
+    @property
+    def decodes(self) -> bool:
+        """Whether slots can be turned into images: `target_images` and `decoder` work then."""
+        return False
+
+    def target_images(self, pixels: Tensor) -> Tensor:
+        """Turn frames (B, T, 3, H, W) uint8 RGB into what the decoder should give for them: (B, T, 3, h, w) float."""
+        raise BenchError("this encoder has no decoder of slots to images")
+
+    def decoder(self) -> nn.Module:
+        """Return the frozen decoder, a module with `decode(slots (B, T, N, D)) -> images (B, T, 3, h, w)`."""
+        raise BenchError("this encoder has no decoder of slots to images")
+
 
 class WorldModel(nn.Module, ABC):
     """Predicts latent tokens. Built as `cls(spec, **config)`.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ocwm.errors import BenchError
 from ocwm.interfaces import Encoder
@@ -35,6 +36,7 @@ class PatchEncoder(Encoder):
         image_size: side that frames are resized to in pixels (bilinear, antialias; the aspect ratio is not kept).
         pixel_normalisation: "half" (-1..1) or "imagenet".
         random_sizes: settings of the random network.
+        pool: average the patches to pool x pool tokens; None leaves every patch a token.
         seed: of the random network.
     """
 
@@ -49,6 +51,7 @@ class PatchEncoder(Encoder):
         image_size: int,
         pixel_normalisation: Normalisation,
         random_sizes: Mapping[str, Any] | None,
+        pool: int | None,
         seed: int,
     ) -> None:
         one_of("pixel_normalisation", pixel_normalisation, get_args(Normalisation))
@@ -56,10 +59,23 @@ class PatchEncoder(Encoder):
         self.image_size = image_size
         self.pixel_normalisation: Normalisation = pixel_normalisation
         self.random_sizes = dict(random_sizes or {})
+        self.pool = pool
         self.seed = seed
 
     @property
     def num_slots(self) -> int:
+        """Number of tokens N: of patches P, or of the cells that they are pooled to."""
+        side = round(self.patches**0.5)
+        if self.pool is None:
+            return self.patches
+        if not 1 <= self.pool <= side:
+            raise BenchError(
+                f"encoder.pool={self.pool}, and there are {side} x {side} patches", f"Choose 1 to {side}, or null."
+            )
+        return self.pool**2
+
+    @property
+    def patches(self) -> int:
         """Number of patches P."""
         patch = int(self._sizes["patch_size"])
         if self.image_size % patch or self.image_size < patch:
@@ -90,10 +106,9 @@ class PatchEncoder(Encoder):
 
     @torch.no_grad()
     def encode(self, observations: Observations, carry: Any = None) -> tuple[LatentBatch, Any]:
-        """Encode frames (B, T, 3, H, W) into patch tokens (B, T, P, D), row by row; there is no carry."""
+        """Encode frames (B, T, 3, H, W) into patch tokens (B, T, N, D), row by row; there is no carry."""
         pixels = pixels_of(observations, self.name)
         batch, frames = pixels.shape[:2]
-        patches = self.num_slots
         network = self.network.to(pixels.device)
         step = frames_per_call(batch)
         parts: list[Tensor] = []
@@ -105,9 +120,17 @@ class PatchEncoder(Encoder):
                 antialias=True,
             )
             tokens = patch_tokens(network(images.flatten(0, 1)).last_hidden_state, network)
-            parts.append(tokens.reshape(batch, -1, patches, self.slot_dim))
-        present = torch.ones(batch, patches, dtype=torch.bool, device=pixels.device)
+            parts.append(self._pooled(tokens).unflatten(0, (batch, -1)))
+        present = torch.ones(batch, self.num_slots, dtype=torch.bool, device=pixels.device)
         return LatentBatch(torch.cat(parts, dim=1), present=present), None
+
+    def _pooled(self, tokens_MPD: Tensor) -> Tensor:
+        """Patch tokens (M, P, D) of images to (M, N, D)."""
+        if self.pool is None:
+            return tokens_MPD
+        side = round(self.patches**0.5)
+        grid = tokens_MPD.transpose(1, 2).unflatten(2, (side, side))
+        return functional.adaptive_avg_pool2d(grid, self.pool).flatten(2).transpose(1, 2)
 
     def _build(self) -> nn.Module:
         if self._weights != RANDOM:
@@ -142,7 +165,7 @@ class DINOv2(PatchEncoder):
     """DINOv2 without registers: 196 tokens of width 384 by default.
 
     Args:
-        weights, image_size, pixel_normalisation, random_sizes, seed: see `PatchEncoder`.
+        weights, image_size, pixel_normalisation, random_sizes, pool, seed: see `PatchEncoder`.
         position_resize: how the position table is fitted to the patches. "hub" is torch.hub's rule (DINO-WM's
             released checkpoints), "transformers" that of the library (C-JEPA's DINO-WM baseline).
     """
@@ -159,6 +182,7 @@ class DINOv2(PatchEncoder):
         pixel_normalisation: Normalisation = "half",
         position_resize: PositionResize = "hub",
         random_sizes: Mapping[str, Any] | None = None,
+        pool: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -166,6 +190,7 @@ class DINOv2(PatchEncoder):
             image_size=image_size,
             pixel_normalisation=pixel_normalisation,
             random_sizes=random_sizes,
+            pool=pool,
             seed=seed,
         )
         one_of("position_resize", position_resize, get_args(PositionResize))
@@ -174,7 +199,7 @@ class DINOv2(PatchEncoder):
     def _build(self) -> nn.Module:
         backbone = super()._build()
         if self.position_resize == "hub":
-            resize_positions_as_hub(backbone, round(self.num_slots**0.5))
+            resize_positions_as_hub(backbone, round(self.patches**0.5))
         return backbone
 
 
@@ -195,6 +220,7 @@ class DINOv2Registers(PatchEncoder):
         image_size: int = 196,
         pixel_normalisation: Normalisation = "imagenet",
         random_sizes: Mapping[str, Any] | None = None,
+        pool: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -202,5 +228,6 @@ class DINOv2Registers(PatchEncoder):
             image_size=image_size,
             pixel_normalisation=pixel_normalisation,
             random_sizes=random_sizes,
+            pool=pool,
             seed=seed,
         )

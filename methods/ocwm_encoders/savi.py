@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ocwm.errors import BenchError
 from ocwm.types import LatentBatch, Observations
 from ocwm_encoders.frames import ChannelOrder, pixels_of, prepare
 from ocwm_encoders.pixel_encoder import PixelEncoder, frames_per_call
 from ocwm_encoders.savi_network import StoSAVi
+
+_FRAMES_PER_DECODE = 16  # a slot's picture passes many channels: this bounds the memory
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,47 @@ class SAVi(PixelEncoder[StoSAVi]):
         assert slots is not None
         present = torch.ones(batch, self.num_slots, dtype=torch.bool, device=pixels.device)
         return LatentBatch(torch.cat(parts, dim=1), present=present), SAViCarry(slots, first + frames)
+
+    @property
+    def segments(self) -> bool:
+        """The decoder says where a slot lies."""
+        return True
+
+    @torch.no_grad()
+    def segment(
+        self, observations: Observations, carry: SAViCarry | None = None
+    ) -> tuple[LatentBatch, Tensor, SAViCarry]:
+        """Encode frames; masks (B, T, N, *resolution) are the decoder's, which sum to 1 over the slots."""
+        latents, after = self.encode(observations, carry)
+        slots = latents.latents.flatten(0, 1).split(_FRAMES_PER_DECODE)
+        masks = torch.cat([self.network.decode(part).masks[:, :, 0] for part in slots])
+        return latents, masks.unflatten(0, latents.latents.shape[:2]), after
+
+    @property
+    def decodes(self) -> bool:
+        """Slots can be turned into pictures."""
+        return True
+
+    def target_images(self, pixels: Tensor) -> Tensor:
+        """What the decoder should give for frames: the network's own input, see `images`."""
+        return self.images(pixels)
+
+    def decoder(self) -> nn.Module:
+        """The frozen decoder of slots into images (B, T, 3, *resolution) in [-1, 1]."""
+        return PictureDecoder(self.network)
+
+
+class PictureDecoder(nn.Module):
+    """The decoder of a StoSAVi, without its masks."""
+
+    def __init__(self, network: StoSAVi) -> None:
+        super().__init__()
+        self.network = network
+
+    def decode(self, slots_BTND: Tensor) -> Tensor:
+        """Map slots (B, T, N, D) to images (B, T, 3, H, W)."""
+        images = self.network.decode(slots_BTND.flatten(0, 1)).image
+        return images.unflatten(0, slots_BTND.shape[:2])
 
 
 def _pair(key: str, values: Sequence[int]) -> tuple[int, int]:

@@ -145,6 +145,22 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
         present = torch.ones(batch, self.num_slots, dtype=torch.bool, device=pixels.device)
         return LatentBatch(torch.cat(parts, dim=1), present=present), VideoSAURCarry(start)
 
+    @property
+    def segments(self) -> bool:
+        """The decoder says which patches a slot explains."""
+        return True
+
+    @torch.no_grad()
+    def segment(
+        self, observations: Observations, carry: VideoSAURCarry | None = None
+    ) -> tuple[LatentBatch, Tensor, VideoSAURCarry]:
+        """Encode frames; masks (B, T, N, side, side) over the patches are the decoder's and sum to 1 over the slots."""
+        latents, after = self.encode(observations, carry)
+        slots = latents.latents.flatten(0, 1).split(frames_per_call(1))
+        masks = torch.cat([self.network.decoder.module(part)[1] for part in slots])
+        side = round(masks.shape[-1] ** 0.5)
+        return latents, masks.unflatten(-1, (side, side)).unflatten(0, latents.latents.shape[:2]), after
+
     def _start(self, network: VideoSAUR, ids: Tensor, device: torch.device) -> Tensor:
         if self.initial_slots == "seeded":
             noise = self.draws(ids, frame=0)
