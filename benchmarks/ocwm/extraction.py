@@ -27,7 +27,7 @@ from ocwm.encoding import Encoded, batches, encode_videos
 from ocwm.errors import BenchError
 from ocwm.interfaces import Encoder
 from ocwm.progress import Progress
-from ocwm.segmentation import match_objects
+from ocwm.segmentation import FOUND, match_objects
 from ocwm.videos import Videos
 
 EXTRACTION_VERSION = 1  # goes up whenever latents or matches change
@@ -55,6 +55,12 @@ class Extracted:
     def frames_per_second(self) -> float:
         """Throughput, with reading the videos."""
         return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def missed(self) -> float | None:
+        """Share of the objects to be seen that their slot does not show; None where no object is known."""
+        shown = ~np.isnan(self.iou)
+        return float((self.iou[shown] < FOUND).mean()) if shown.any() else None
 
 
 def extract(

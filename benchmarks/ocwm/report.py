@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ocwm.figures import decimals_of, figure, preset_label
 from ocwm.markup import Block, Lines, grid, render
+from ocwm.quality import quality_lines
 from ocwm.references import Bound, absent_references, ceiling, floor, matching_references
 from ocwm.sections import is_dirty
 from ocwm.store import Record
@@ -70,6 +71,8 @@ def _notes(record: Record, references: dict[str, list[Record]]) -> list[str]:
         )
     if record.collapsed:
         notes.append("† at the floor: collapsed, which is no measure of the method.")
+    if quality := record.notes.get("encoder_quality"):
+        notes += quality_lines(quality)
     if is_dirty(record):
         notes.append("Made from a checkout with uncommitted changes; tables mark it.")
     return [*notes, *(f"Warning: {warning}" for warning in record.warnings)]

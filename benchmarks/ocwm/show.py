@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ocwm.quality import quality_lines
+
 if TYPE_CHECKING:
     from ocwm.run import Cell
 
@@ -32,6 +34,7 @@ def show_facts(cell: Cell) -> dict[str, Any]:
             name: {"cached": work.cached(name, key), "path": str(work.cache.path(name, key))}
             for name, key in stages.items()
         },
+        "encoder_quality": next((q for record in cell.records if (q := record.notes.get("encoder_quality"))), None),
         "metrics": [metric.name for metric in cell.task.metrics()],
     }
 
@@ -47,4 +50,6 @@ def show_text(facts: Mapping[str, Any]) -> str:
         lines.append(f"no record in {facts['results']} yet; expected to take {facts['duration'] or 'an unknown time'}")
     for name, stage in facts["stages"].items():
         lines.append(f"stage {name}: " + (f"cached in {stage['path']}" if stage["cached"] else "will be computed"))
+    if facts["encoder_quality"]:
+        lines += quality_lines(facts["encoder_quality"])
     return "\n".join(lines)

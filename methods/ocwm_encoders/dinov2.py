@@ -120,7 +120,7 @@ class PatchEncoder(Encoder):
                 antialias=True,
             )
             tokens = patch_tokens(network(images.flatten(0, 1)).last_hidden_state, network)
-            parts.append(self._pooled(tokens).unflatten(0, (batch, -1)))
+            parts.append(self._pooled(tokens).reshape(batch, -1, self.num_slots, self.slot_dim))
         present = torch.ones(batch, self.num_slots, dtype=torch.bool, device=pixels.device)
         return LatentBatch(torch.cat(parts, dim=1), present=present), None
 
@@ -129,7 +129,7 @@ class PatchEncoder(Encoder):
         if self.pool is None:
             return tokens_MPD
         side = round(self.patches**0.5)
-        grid = tokens_MPD.transpose(1, 2).unflatten(2, (side, side))
+        grid = tokens_MPD.transpose(1, 2).reshape(-1, self.slot_dim, side, side)
         return functional.adaptive_avg_pool2d(grid, self.pool).flatten(2).transpose(1, 2)
 
     def _build(self) -> nn.Module:

@@ -137,9 +137,10 @@ class SAVi(PixelEncoder[StoSAVi]):
     ) -> tuple[LatentBatch, Tensor, SAViCarry]:
         """Encode frames; masks (B, T, N, *resolution) are the decoder's, which sum to 1 over the slots."""
         latents, after = self.encode(observations, carry)
-        slots = latents.latents.flatten(0, 1).split(_FRAMES_PER_DECODE)
-        masks = torch.cat([self.network.decode(part).masks[:, :, 0] for part in slots])
-        return latents, masks.unflatten(0, latents.latents.shape[:2]), after
+        slots_BTND = latents.latents
+        parts = torch.split(slots_BTND.flatten(0, 1), _FRAMES_PER_DECODE)
+        masks = torch.cat([self.network.decode(part).masks for part in parts])
+        return latents, masks.view(*slots_BTND.shape[:3], *self.resolution), after
 
     @property
     def decodes(self) -> bool:
@@ -165,7 +166,7 @@ class PictureDecoder(nn.Module):
     def decode(self, slots_BTND: Tensor) -> Tensor:
         """Map slots (B, T, N, D) to images (B, T, 3, H, W)."""
         images = self.network.decode(slots_BTND.flatten(0, 1)).image
-        return images.unflatten(0, slots_BTND.shape[:2])
+        return images.view(*slots_BTND.shape[:2], *images.shape[1:])
 
 
 def _pair(key: str, values: Sequence[int]) -> tuple[int, int]:

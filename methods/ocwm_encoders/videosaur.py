@@ -156,10 +156,11 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
     ) -> tuple[LatentBatch, Tensor, VideoSAURCarry]:
         """Encode frames; masks (B, T, N, side, side) over the patches are the decoder's and sum to 1 over the slots."""
         latents, after = self.encode(observations, carry)
-        slots = latents.latents.flatten(0, 1).split(frames_per_call(1))
-        masks = torch.cat([self.network.decoder.module(part)[1] for part in slots])
+        slots_BTND = latents.latents
+        parts = torch.split(slots_BTND.flatten(0, 1), frames_per_call(1))
+        masks = torch.cat([self.network.decoder.module(part)[1] for part in parts])
         side = round(masks.shape[-1] ** 0.5)
-        return latents, masks.unflatten(-1, (side, side)).unflatten(0, latents.latents.shape[:2]), after
+        return latents, masks.view(*slots_BTND.shape[:3], side, side), after
 
     def _start(self, network: VideoSAUR, ids: Tensor, device: torch.device) -> Tensor:
         if self.initial_slots == "seeded":

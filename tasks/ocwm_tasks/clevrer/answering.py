@@ -18,8 +18,9 @@ from ocwm.interfaces import Reference
 from ocwm_tasks.clevrer.accuracy import Outcome
 from ocwm_tasks.clevrer.aloe.batches import VideoLatents, imagined_share
 from ocwm_tasks.clevrer.aloe.reasoner import VERSION, AloeConfig, AloeReasoner
+from ocwm_tasks.clevrer.data_stages import Key
 from ocwm_tasks.clevrer.executor import NotExecutable, judge
-from ocwm_tasks.clevrer.pipeline import Float32, Key, Pipeline
+from ocwm_tasks.clevrer.pipeline import Float32, Pipeline
 from ocwm_tasks.clevrer.resimulated import Resimulated
 from ocwm_tasks.clevrer.symbolic.reasoner import Reading, Recorder
 from ocwm_tasks.clevrer.symbolic.sources import ModelRemoval

@@ -27,7 +27,7 @@ def dev_errors(pipeline: Pipeline, model: WorldModel) -> dict[str, float]:
         stride=pipeline.stride,
         device=pipeline.context.device,
     )
-    if task.stored is not None:
+    if not task.objects_known:
         errors = slot_errors(predicted, dev.latents[some, first : first + pipeline.steps], horizons=horizons)
         name = slot_error_name(future_known=pipeline.future_known).removeprefix("rollout.")
     else:

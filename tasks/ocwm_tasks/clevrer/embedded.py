@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ocwm.errors import BenchError
 from ocwm_tasks.clevrer.dataset import Dataset, Removals, Scenes, Source
+from ocwm_tasks.clevrer.generator.render import Motion
 from ocwm_tasks.clevrer.json_input import read_json, reading
 from ocwm_tasks.clevrer.layout_official import SplitFiles
 from ocwm_tasks.clevrer.scene import (
@@ -105,6 +106,25 @@ class EmbeddedDataset(Dataset):
                 return []
         table = states.collisions("removal_collisions")
         return [self._removal(states, index, table.get(row)) for index, row in states.rows.items()]
+
+    def motion(self, split: str, index: int) -> Motion:
+        """Return what the pictures of a video depend on, rendered or not, for frames 0..159."""
+        states = self._state(split)
+        row = states.rows[index]
+        n = int(states["count"][row])
+        positions, angles = (states[name][row, :ROLLOUT_FRAMES, :n] for name in ("positions", "angles"))
+        return Motion(_objects(states, row), positions, angles)
+
+    def frame_size(self) -> tuple[int, int]:
+        """Return height and width of the pictures, rendered or not.
+
+        Raises:
+            BenchError: the description of the data does not say it.
+        """
+        path = self.root / MARKER
+        with reading(path, "description of generated data"):
+            width = int(self.generator()["config"]["width"])
+            return width // 3 * 2, width
 
     def future_frames(self, split: str, index: int) -> NDArray[np.uint8]:
         """Decode frames 128..159 of a rendered video, (32, H, W, 3) RGB.

@@ -39,24 +39,23 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
     """Do all stages of a run and measure."""
     pipeline = Pipeline(task, context)
     model = context.model
+    sees_video = not isinstance(model, Reference) or model.sees_video
+    notes: dict[str, Any] = {"references": list(_references(task))}
+    if sees_video and pipeline.measures_quality:
+        notes["encoder_quality"] = pipeline.quality()
     curves: dict[str, list[dict[str, float]]] = {}
     if curve := pipeline.train():
         curves["world_model"] = curve
     figures = Figures(np.random.default_rng(context.seeds.eval), task.draws)
-    notes: dict[str, Any] = {"references": list(_references(task))}
-    if task.stored is None:
+    if task.objects_known:
         notes["probe"] = pipeline.symbolic.probe.report.as_dict()
-    else:
-        notes["slots"] = facts(task.stored)
     share: dict[str, float] = {}
-    warnings = _warnings(pipeline)
-    sees_video = not isinstance(model, Reference) or model.sees_video
     predicted = pipeline.rollout(task.split)
-    collapsed: list[str] = [] if task.stored is None else add_slot_errors(figures, pipeline)
+    collapsed: list[str] = [] if task.objects_known else add_slot_errors(figures, pipeline)
     questions, excluded = _questions(pipeline)
     if task.protocol == "imagined":
         notes["excluded_questions"] = excluded
-    if sees_video and task.stored is None:
+    if sees_video and task.objects_known:
         with context.measure("symbolic"):
             reading = _read(pipeline, predicted)
             if predicted is not None:
@@ -73,6 +72,8 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
         share.update({f"aloe.{name}": value for name, value in aloe.imagined_share.items()})
         collapsed += _constant_answers(aloe.outcome.type, aloe.outcome.prediction)
     notes["imagined_share"] = share
+    if slots := facts(pipeline):
+        notes["slots"] = slots
     return Evaluation(
         metrics=figures.complete(task.metrics()),
         items=figures.items,
@@ -80,7 +81,7 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
         curves=curves,
         data=dict(context.data or {}),
         split={"name": task.split, "hash": pipeline.measured.hash},
-        warnings=warnings,
+        warnings=_warnings(pipeline),
         collapsed=collapsed,
         protocol=task.protocol,
     )
@@ -171,7 +172,9 @@ def _removals(pipeline: Pipeline, predicted: Float32 | None) -> tuple[RemovalSou
     if predicted is None:
         return ObservedRemoval(), None
     if isinstance(model, Reference) and model.privileged == "future":
-        return TrueRemoval(Resimulated(pipeline, pipeline.task.split)), None
+        # What happens without an object was simulated, but never rendered.
+        states = pipeline.context.encoder.reads == "state"
+        return (TrueRemoval(Resimulated(pipeline, pipeline.task.split)) if states else None), None
     return (
         ModelRemoval(model, device=context.device),
         ModelRemoval(model, device=context.device, free_running=True),
@@ -205,10 +208,10 @@ def _questions(pipeline: Pipeline) -> tuple[Sequence[dict[str, Any]], int]:
 
 def _references(task: ClevrerTask) -> tuple[str, ...]:
     """Floors and ceilings that a run can stand beside."""
-    if task.stored is None or task.stored.future == "real":
+    if task.objects_known or task.future == "real":
         return REFERENCES
     known = tuple(name for name in REFERENCES if name != "true_future")
-    return (*known, "stored_rollout") if task.stored.future == "imagined" else known
+    return (*known, "stored_rollout") if task.future == "imagined" else known
 
 
 def _asked(pipeline: Pipeline) -> set[str]:
@@ -226,7 +229,7 @@ def _constant_answers(kind: NDArray[np.int64], prediction: NDArray[np.int64]) ->
 
 def _warnings(pipeline: Pipeline) -> list[str]:
     task = pipeline.task
-    found = [] if task.stored is None else messages(pipeline, task.stored)
+    found = messages(pipeline)
     if pipeline.native:
         counts = ", ".join(f"{len(split.scenes)} {name}" for name, split in pipeline.splits.items())
         found += [

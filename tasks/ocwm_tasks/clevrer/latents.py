@@ -29,7 +29,7 @@ class Latents:
     Attributes:
         index: (V,) int64 video numbers.
         latents: (V, T, N, D) float32 memory map; T covers the real future where it is known.
-        slot_of: (V, n) int64 slot of each object; n = 0 where that is not known.
+        slot_of: (V, n) int64 slot of each object, -1 past a video's objects; n = 0 where that is not known.
         visible: (V, T, n) bool, whether each object is in view.
     """
 
@@ -97,3 +97,21 @@ def copy_slots(encoder: Encoder, videos: Sequence[int], folder: Path, *, advance
     nobody = np.zeros((len(videos), 0), dtype=np.int64)
     visible = np.zeros((len(videos), out.shape[1], 0), dtype=np.bool_)
     np.savez(folder / "videos.npz", index=np.array(videos, dtype=np.int64), slot_of=nobody, visible=visible)
+
+
+def write_known(
+    folder: Path, index: NDArray[np.int64], slot_of: NDArray[np.int64], scenes: Sequence[Scene], *, frames: int
+) -> None:
+    """Write what is known about the objects of V videos beside latents that lie in the folder already.
+
+    Args:
+        folder: of the latents.
+        index: (V,) video numbers.
+        slot_of: (V, n) slot of each object, -1 past a video's objects.
+        scenes: of the videos; none where it is not known which slot holds which object.
+        frames: T of the latents.
+    """
+    visible = np.zeros((len(index), frames, slot_of.shape[1]), dtype=np.bool_)
+    for row, scene in enumerate(scenes):
+        visible[row, :, : len(scene.objects)] = scene.visible
+    np.savez(folder / "videos.npz", index=index, slot_of=slot_of, visible=visible)

@@ -41,15 +41,15 @@ def declare(reasoners: Sequence[str], *, horizons: Sequence[int], unit: str) -> 
     return tuple(found)
 
 
-def declare_stored(
+def declare_unmatched(
     reasoners: Sequence[str], *, horizons: Sequence[int], future_known: bool, observed: int, steps: int
 ) -> tuple[Metric, ...]:
-    """All metrics of a run on slots that exist already: slot errors, then the accuracies of each reasoner.
+    """All metrics of a run whose slots are matched with no object: slot errors, then the accuracies of each reasoner.
 
     Args:
         reasoners: names.
         horizons: predicted frames after which the error is given.
-        future_known: whether the real slots after the observed frames are known; else the last of those are held back.
+        future_known: whether the real slots after the observed frames are known; else the last of these are held back.
         observed: number of observed frames.
         steps: number of predicted frames.
     """

@@ -5,34 +5,27 @@ Shape letters: V videos, T observed frames, K predicted frames, N slots, D slot 
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ocwm.context import RunContext, Workspace
+from ocwm.encoder_quality import QUALITY_VERSION, frames_to_encode, measure_quality
 from ocwm.interfaces import Reference, WorldModel
 from ocwm.trainer_config import TrainerConfig
 from ocwm.types import ClipSpec
-from ocwm_tasks.clevrer.dataset import Dataset
+from ocwm_tasks.clevrer.data_stages import NAMES, DataStages, Key
 from ocwm_tasks.clevrer.dev_errors import dev_errors
-from ocwm_tasks.clevrer.generator.make import SPLITS, make_dataset
 from ocwm_tasks.clevrer.imagined import imagine_rest, prefixes
-from ocwm_tasks.clevrer.latents import Latents, copy_slots, encode_scenes
-from ocwm_tasks.clevrer.reader import open_dataset
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
-from ocwm_tasks.clevrer.splits import Split, read_splits, stored_splits
 from ocwm_tasks.clevrer.symbolic.reasoner import SymbolicReasoner
 from ocwm_tasks.clevrer.windows import ClipSet, extend_all
 from ocwm_tasks.clevrer.world_model import Curve, load_world_model, train_world_model
 
-if TYPE_CHECKING:
-    from ocwm_tasks.clevrer.task import ClevrerTask
-
-Key = dict[str, Any]
 Float32 = NDArray[np.float32]
 
 # Trajectories are estimated every fifth frame: 20 samples are observed (frames 0..95), 6 are predicted (100..125).
@@ -41,23 +34,8 @@ TRAJECTORY_OBSERVED, TRAJECTORY_STEPS = 20, 6
 GIVEN = ("future", "stored_rollout")  # privileges whose rollout is read from the latents after the observed frames
 
 
-class Pipeline:
-    """Data, latents, fitted parts and rollouts of one run.
-
-    Args:
-        task: settings.
-        workspace: for making data and for asking about stages a workspace will do; to train it must be a `RunContext`.
-    """
-
-    def __init__(self, task: ClevrerTask, workspace: Workspace) -> None:
-        self.task = task
-        self.workspace = workspace
-
-    @property
-    def context(self) -> RunContext:
-        """The workspace of a run."""
-        assert isinstance(self.workspace, RunContext)
-        return self.workspace
+class Pipeline(DataStages):
+    """Data, latents, fitted parts and rollouts of one run."""
 
     # Keys
 
@@ -66,22 +44,21 @@ class Pipeline:
         learned = self.workspace.config.method.kind == "method"
         data: dict[str, Key] = {} if self.task.root is not None else {"data": self.data_key}
         model: dict[str, Key] = {"world_model": self.model_key} if learned else {}
-        probe: dict[str, Key] = {"probe": self.probe_key} if self.task.stored is None else {}
+        probe: dict[str, Key] = {"probe": self.probe_key} if self.task.objects_known else {}
+        quality: dict[str, Key] = {"quality": self.quality_key} if self.measures_quality else {}
         return {
             **data,
-            **{f"slots.{name}": self.slots_key(name) for name in ("train", "dev", "test")},
+            **{f"frames.{name}": self.frames_key(name) for name in NAMES if self.renders(name)},
+            **{f"slots.{name}": self.slots_key(name) for name in NAMES},
+            **quality,
             **probe,
             **model,
         }
 
     @property
-    def data_key(self) -> Key:
-        """Of the embedded data."""
-        return self.workspace.part("data")
-
-    def slots_key(self, name: str) -> Key:
-        """Of the latents of a split."""
-        return {**self.workspace.part("data", "encoder", "seeds.encoder"), "split": name}
+    def quality_key(self) -> Key:
+        """Of the encoder's quality gates."""
+        return {**self.latents_key(), "videos": self.task.quality_videos, "version": QUALITY_VERSION}
 
     @property
     def probe_key(self) -> Key:
@@ -91,64 +68,21 @@ class Pipeline:
     @property
     def model_key(self) -> Key:
         """Of the trained world model."""
-        parts = self.workspace.part("data", "encoder", "method", "trainer", "seeds.encoder", "seeds.model")
+        parts = self.latents_key("method", "trainer", "seeds.model")
         return {**parts, "entry_filter": self.task.entry_filter, "dev_videos": self.task.dev_videos}
 
     def rollout_key(self, name: str) -> Key:
         """Of the rollout of a split."""
         learned = isinstance(self.context.model, WorldModel)
-        model = self.model_key if learned else self.workspace.part("data", "encoder", "method", "seeds.encoder")
+        model = self.model_key if learned else self.latents_key("method")
         return {**model, "split": name}
 
-    # Data and latents
-
-    @cached_property
-    def root(self) -> Path:
-        """Folder of the data; embedded data is made where it is missing."""
-        return self.task.root or self.workspace.stage("data", self.data_key, self._make)
-
-    def _make(self, folder: Path) -> None:
-        config = self.task.generator
-        with self.workspace.progress("data", sum(map(config.videos, SPLITS))) as bar:
-            make_dataset(
-                folder, config, seed=self.workspace.seeds.data, workers=self.workspace.workers, progress=bar.update
-            )
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The opened data."""
-        return self.task.dataset if self.task.root is not None else open_dataset(self.root)
-
-    @cached_property
-    def splits(self) -> dict[str, Split]:
-        """Train, dev and test."""
-        if self.task.stored is not None:
-            videos = {name: split.videos.tolist() for name, split in self.task.stored.splits.items()}
-            return stored_splits(self.dataset, videos, where=str(self.task.stored.path))
-        return read_splits(self.dataset, self.task.scene_source)
-
-    @property
-    def measured(self) -> Split:
-        """The split that is measured on."""
-        return self.splits[self.task.split]
-
-    def latents(self, name: str) -> Latents:
-        """Encoded videos of a split."""
-
-        def build(folder: Path) -> None:
-            split, stored = self.splits[name], self.task.stored
-            with self.context.progress(f"encoding {name}", len(split.scenes) or len(split.videos)) as bar:
-                if stored is None:
-                    encode_scenes(self.context.encoder, split.scenes, folder, advance=bar.update)
-                else:
-                    copy_slots(stored, split.videos, folder, advance=bar.update)
-
-        return Latents.load(self.context.stage(f"slots.{name}", self.slots_key(name), build))
+    # Frames
 
     @property
     def native(self) -> bool:
         """Whether the latents come at the data's own steps instead of every video frame."""
-        return self.task.stored is None and self.task.scene_source == "trajectories"
+        return self.task.objects_known and self.task.scene_source == "trajectories"
 
     @property
     def stride(self) -> int | None:
@@ -167,13 +101,13 @@ class Pipeline:
 
     @property
     def future_known(self) -> bool:
-        """Whether stored slots go on after the observed frames, as they really were."""
-        return self.task.stored is not None and self.task.stored.future == "real"
+        """Whether latents of videos go on after the observed frames, as they really were."""
+        return self.task.future == "real"
 
     @property
     def known_from(self) -> int:
-        """First latent frame that rollouts are compared with; stored slots may have no frames after the observed ones."""
-        return self.observed if self.task.stored is None or self.future_known else self.observed - self.steps
+        """First latent frame that rollouts are compared with; slots of videos may end with the observed frames."""
+        return self.observed if self.task.objects_known or self.future_known else self.observed - self.steps
 
     @property
     def frames(self) -> NDArray[np.int64]:
@@ -187,6 +121,37 @@ class Pipeline:
         return self.observed + (0 if predicted is None else predicted.shape[1])
 
     # Fitted parts
+
+    @property
+    def measures_quality(self) -> bool:
+        """Whether there is anything about the encoder to measure."""
+        encoder = self.task.encoder
+        if encoder is None or not self.task.reads_videos or not self.task.quality_videos:
+            return False
+        return self.task.objects_known or encoder.decodes
+
+    def quality(self) -> dict[str, Any]:
+        """The quality gates of the encoder on dev videos, see `EncoderQuality`."""
+
+        def build(folder: Path) -> None:
+            context, count = self.context, self.task.quality_videos
+            train, dev = self.videos("train"), self.videos("dev")
+            total = frames_to_encode(context.encoder, train, dev, videos=count)
+            with context.progress("encoder quality (frames)", total) as bar:
+                measured = measure_quality(
+                    context.encoder,
+                    train,
+                    dev,
+                    videos=count,
+                    device=context.device,
+                    readers=context.workers,
+                    progress=bar,
+                )
+            (folder / "quality.json").write_text(json.dumps(measured.as_dict()), encoding="utf-8")
+
+        folder = self.context.stage("quality", self.quality_key, build)
+        found: dict[str, Any] = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+        return found
 
     @cached_property
     def symbolic(self) -> SymbolicReasoner:

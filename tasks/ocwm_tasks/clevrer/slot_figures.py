@@ -1,6 +1,7 @@
-"""Slot errors of runs on slots that exist already: against the real future, or against held-back observed frames.
+"""Runs on slots of which it is not known which object they hold: those that exist already, and those of encoders or data
+without masks. Positions, collisions and the symbolic reasoner have nothing to go by there.
 
-Which slot holds which object is not known there, so positions, collisions and the symbolic reasoner have nothing to go by.
+What is left are slot errors, against the real future or against held-back observed frames.
 
 Shape letters: V videos, K predicted frames, N slots, D slot dimension.
 """
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ocwm.interfaces import WorldModel
+from ocwm.segmentation import FOUND
+from ocwm_tasks.clevrer.data_stages import NAMES
 from ocwm_tasks.clevrer.measures import Figures, slot_error_name
 from ocwm_tasks.clevrer.rollout_metrics import slot_errors
 
 if TYPE_CHECKING:
     from ocwm_tasks.clevrer.pipeline import Pipeline
-    from ocwm_tasks.clevrer.precomputed import PrecomputedSlots
 
 
 def add_slot_errors(figures: Figures, pipeline: Pipeline) -> list[str]:
@@ -44,8 +46,12 @@ def add_slot_errors(figures: Figures, pipeline: Pipeline) -> list[str]:
     return keys[-1:] if errors.mean()[-1] >= floor[0] else []
 
 
-def facts(stored: PrecomputedSlots) -> Mapping[str, Any]:
-    """What a record says about the slots."""
+def facts(pipeline: Pipeline) -> Mapping[str, Any]:
+    """What a record says about slots that were not made of states: of a file, or of each split's videos."""
+    stored = pipeline.task.stored
+    if stored is None:
+        reports = {name: pipeline.extraction(name) for name in NAMES if pipeline.task.reads_videos}
+        return {name: report for name, report in reports.items() if report}
     return {
         "file": stored.path.name,
         "sha256": stored.store.identity,
@@ -54,10 +60,18 @@ def facts(stored: PrecomputedSlots) -> Mapping[str, Any]:
     }
 
 
-def messages(pipeline: Pipeline, stored: PrecomputedSlots) -> list[str]:
-    """What a reader of the figures must know about them."""
+def messages(pipeline: Pipeline) -> list[str]:
+    """What a reader of the figures must know about the slots."""
+    task, stored = pipeline.task, pipeline.task.stored
+    if task.objects_known:
+        return _missed(pipeline) if task.reads_videos else []
+    if stored is not None:
+        slots = f"Slots of {stored.path.name}"
+    else:
+        without = "an encoder without masks" if task.embedded else "videos without masks"
+        slots = f"Slots of {without}"
     found = [
-        f"Slots of {stored.path.name}: which object a slot holds is not known, so position errors, collision F1 and the "
+        f"{slots}: which object a slot holds is not known, so position errors, collision F1 and the "
         "symbolic reasoner are left out."
     ]
     if not pipeline.future_known:
@@ -70,3 +84,16 @@ def messages(pipeline: Pipeline, stored: PrecomputedSlots) -> list[str]:
         if split.left_out:
             found.append(f"{split.left_out} questions of {split.name} are left out: their broken videos have no slots.")
     return found
+
+
+def _missed(pipeline: Pipeline) -> list[str]:
+    """How many objects of the measured split have a slot that does not show them."""
+    name = pipeline.task.split
+    report = pipeline.extraction(name)
+    share = report.get("missed_objects")
+    if not share:
+        return []
+    return [
+        f"The encoder misses {share:.1%} of {report['objects']:,} objects of {name} (IoU with their slot below "
+        f"{FOUND}): they count in every figure with a slot that does not show them."
+    ]

@@ -23,6 +23,8 @@ from ocwm_tasks.clevrer.scene import Scene
 DEV_SHARE = 10  # percent of all scenes that are cut off for dev where the data has no dev set
 TEST_SHARE = 20  # percent of the scenes that are measured on, for trajectories
 
+ORIGINS = {"train": "train", "dev": "validation", "test": "test"}  # splits of embedded data on disk
+
 Belongs = Callable[[int], bool]
 
 
@@ -88,7 +90,7 @@ def read_splits(dataset: Dataset, source: Source) -> dict[str, Split]:
             ),
             "test": _part(dataset, "test", origin, source, lambda percent: percent >= 100 - TEST_SHARE),
         }
-    return {name: _part(dataset, name, origin, source, part) for name, (origin, part) in _plan(dataset).items()}
+    return {name: _part(dataset, name, origin, source, part) for name, (origin, part) in plan(dataset).items()}
 
 
 def stored_splits(dataset: Dataset, stored: Mapping[str, Sequence[int]], *, where: str) -> dict[str, Split]:
@@ -104,7 +106,7 @@ def stored_splits(dataset: Dataset, stored: Mapping[str, Sequence[int]], *, wher
             out), a split that the slots lack, or one that no video is left for.
     """
     found = {}
-    for name, (origin, belongs) in _plan(dataset).items():
+    for name, (origin, belongs) in plan(dataset).items():
         if origin not in stored:
             raise BenchError(f"{where} has no slots of the split '{origin}'", f"It has {', '.join(stored)}.")
         asked = [scene for scene in dataset.questions(origin) if belongs(percent(scene["scene_index"]))]
@@ -133,13 +135,10 @@ def percent(index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"clevrer-{index}".encode()).digest()[:4], "big") % 100
 
 
-def _plan(dataset: Dataset) -> dict[str, tuple[str, Belongs]]:
+def plan(dataset: Dataset) -> dict[str, tuple[str, Belongs]]:
     """Where train, dev and test come from: the split on disk, and which of its videos (by their percent)."""
     if dataset.kind == "embedded":
-        return {
-            name: (origin, lambda _: True)
-            for name, origin in (("train", "train"), ("dev", "validation"), ("test", "test"))
-        }
+        return {name: (origin, lambda _: True) for name, origin in ORIGINS.items()}
     return {
         "train": ("train", lambda percent: percent >= DEV_SHARE),
         "dev": ("train", lambda percent: percent < DEV_SHARE),

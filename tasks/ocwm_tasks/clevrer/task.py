@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.errors import BenchError, suggest
+from ocwm.extraction import EXTRACTION_VERSION
 from ocwm.interfaces import Encoder, Reference, Task, WorldModel
 from ocwm.schemas import Seeds
 from ocwm.types import Metric
+from ocwm.videos import Videos
 from ocwm_tasks.clevrer import measures
 from ocwm_tasks.clevrer.aloe.reasoner import VERSION as ALOE_VERSION
 from ocwm_tasks.clevrer.dataset import Dataset, Source
@@ -25,7 +27,8 @@ from ocwm_tasks.clevrer.manifest import data_identity, generator_identity, slots
 from ocwm_tasks.clevrer.pipeline import TRAJECTORY_STEPS, Pipeline
 from ocwm_tasks.clevrer.precomputed import PrecomputedSlots
 from ocwm_tasks.clevrer.reader import open_dataset
-from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES
+from ocwm_tasks.clevrer.refusals import refusal
+from ocwm_tasks.clevrer.scene import MAX_OBJECTS, OBSERVED_FRAMES, ROLLOUT_FRAMES
 from ocwm_tasks.clevrer.splits import choose_source
 from ocwm_tasks.clevrer.symbolic.reasoner import SymbolicReasoner
 
@@ -52,6 +55,7 @@ class ClevrerTask(Task):
         horizons: predicted frames after which rollout errors are given.
         entry_filter: leave out training clips in which an object enters (SlotFormer's filter; C-JEPA has none).
         dev_videos: dev videos that the learning curve is measured on.
+        quality_videos: dev videos that the quality of an encoder of pixels is measured on; 0 for none.
         generator: settings of the embedded data, see `GeneratorConfig`.
         aloe: sizes and training of the ALOE reasoner, see `aloe.reasoner.AloeConfig`.
         draws: resamples of the bootstrap over videos.
@@ -72,6 +76,7 @@ class ClevrerTask(Task):
         horizons: Sequence[int] = (1, 4, 8, 16, 31),
         entry_filter: bool = False,
         dev_videos: int = 100,
+        quality_videos: int = 50,
         generator: Mapping[str, Any] | None = None,
         aloe: Mapping[str, Any] | None = None,
         draws: int = 2000,
@@ -85,6 +90,8 @@ class ClevrerTask(Task):
         ):
             if value not in known:
                 raise BenchError(f"task.{key}={value} is not known", suggest(value, known))
+        if quality_videos < 0:
+            raise BenchError(f"task.quality_videos={quality_videos} is negative", "Use 0 for no measurement.")
         most = ROLLOUT_FRAMES - OBSERVED_FRAMES
         if not horizons or not all(1 <= h <= most for h in horizons):
             raise BenchError(f"task.horizons={list(horizons)} is not possible", f"Choose values from 1 to {most}.")
@@ -100,6 +107,7 @@ class ClevrerTask(Task):
         self.horizons = tuple(horizons)
         self.entry_filter = entry_filter
         self.dev_videos = dev_videos
+        self.quality_videos = quality_videos
         self.generator: GeneratorConfig = generator_config(generator or {})
         self.aloe = dict(aloe or {})
         self.draws = draws
@@ -121,14 +129,43 @@ class ClevrerTask(Task):
         """The slots that exist already, where the run uses such."""
         return self.encoder if isinstance(self.encoder, PrecomputedSlots) else None
 
+    @property
+    def reads_videos(self) -> bool:
+        """Whether the encoder reads videos as pixels."""
+        return self.encoder is not None and self.encoder.reads == "pixels" and self.stored is None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the data is generated: the future, masks and what removals do are known."""
+        return self.root is None or self.dataset.kind == "embedded"
+
+    @property
+    def objects_known(self) -> bool:
+        """Whether it is known which slot holds which object; positions and the symbolic reasoner need that."""
+        if self.stored is not None:
+            return False
+        return not self.reads_videos or (self.embedded and self.encoder is not None and self.encoder.segments)
+
+    @property
+    def future(self) -> str:
+        """What latents of videos hold after the observed frames: "real", "imagined" by another model, or "" (nothing)."""
+        if self.stored is not None:
+            return self.stored.future or ""
+        return "real" if self.embedded else ""
+
+    @property
+    def most_objects(self) -> int:
+        """The largest number of objects that a video can have."""
+        return self.generator.max_objects if self.root is None else MAX_OBJECTS
+
     def metrics(self) -> tuple[Metric, ...]:
         """Rollout errors, then each reasoner's accuracies."""
-        if self.stored is not None:
+        if not self.objects_known:
             steps = ROLLOUT_FRAMES - OBSERVED_FRAMES
-            return measures.declare_stored(
+            return measures.declare_unmatched(
                 self.reasoners,
                 horizons=self.horizons_for(steps),
-                future_known=self.stored.future == "real",
+                future_known=self.future == "real",
                 observed=OBSERVED_FRAMES,
                 steps=steps,
             )
@@ -146,10 +183,11 @@ class ClevrerTask(Task):
         return "image-plane units" if self.scene_source == "trajectories" else "world units"
 
     def versions(self) -> Mapping[str, Any]:
-        """Versions of the reasoners, and of the generator for embedded data."""
+        """Versions of the reasoners, of the generator for embedded data, of the extraction for slots of videos."""
         known = {"symbolic": SymbolicReasoner.version, "aloe": ALOE_VERSION}
         generator = {"generator": VERSION} if self.root is None else {}
-        return {**{name: known[name] for name in self.reasoners}, **generator}
+        extraction = {"extraction": EXTRACTION_VERSION} if self.reads_videos else {}
+        return {**{name: known[name] for name in self.reasoners}, **generator, **extraction}
 
     def data_identity(self, seeds: Seeds) -> Mapping[str, str] | None:
         """Generator settings and seed, or what lies in the folder."""
@@ -157,6 +195,8 @@ class ClevrerTask(Task):
             return generator_identity(self.generator, version=VERSION, seed=seeds.data)
         if self.stored is not None:
             return slots_identity(self.dataset, slots=self.stored.store.identity)
+        if self.reads_videos:
+            return data_identity(self.dataset)
         return data_identity(self.dataset, source=self.scene_source)
 
     def stages(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
@@ -165,50 +205,15 @@ class ClevrerTask(Task):
 
     def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
         """Say what this pair lacks."""
-        if self.stored is not None:
-            return self._refuses_stored(model, self.stored)
-        if issubclass(model, Reference) and model.privileged == "stored_rollout":
-            return "it plays back a rollout that is stored with slots (set encoder=precomputed)"
-        if encoder.reads != "state":
-            return "the encoder reads pixels, and only encoders of states and precomputed slots are supported so far"
-        if issubclass(model, Reference) and model.privileged == "future" and self.root is not None:
-            return "it reads the real future, which only embedded data has"
-        if self.root is not None and self.protocol == "imagined":
-            return "task.protocol=imagined needs data whose future is known; only embedded data has that"
-        if issubclass(model, Reference) and model.sees_video and not model.sees_rollout and self.protocol == "imagined":
-            return "it has no rollout, and task.protocol=imagined shows nothing else after the prefix"
-        unknown_future = self.root is not None and self.scene_source != "trajectories"
-        if unknown_future and self.reasoner_train == "true" and "aloe" in self.reasoners:
-            return "task.reasoner_train=true needs the real future, which official data lacks (set it to imagined)"
-        return ""
-
-    def _refuses_stored(self, model: type[WorldModel] | type[Reference], stored: PrecomputedSlots) -> str:
-        """The same for slots that exist already: nothing is known about objects there."""
-        future = stored.future
-        if self.root is None:
-            return "stored slots belong to the videos of a folder (set task.root)"
-        if "symbolic" in self.reasoners:
-            return "the symbolic reasoner must know which object a slot holds (set task.reasoners=[aloe])"
-        if self.protocol == "imagined":
-            return "task.protocol=imagined must know which object a slot holds (set it to published)"
-        if self.entry_filter:
-            return "task.entry_filter=true must know when objects come into view (set it to false)"
-        if self.source != "auto":
-            return f"task.source={self.source} chooses states, and stored slots need none (set it to auto)"
-        privileged = model.privileged if issubclass(model, Reference) else "none"
-        if privileged == "future" and future != "real":
-            return "it reads the real future, which these slots lack (encoder.future=real says that they have it)"
-        if privileged == "stored_rollout" and future != "imagined":
-            return (
-                "it reads an imagined future, which these slots lack (encoder.future=imagined says that they have it)"
-            )
-        if self.reasoner_train == "true" and future != "real" and "aloe" in self.reasoners:
-            return "task.reasoner_train=true needs the real future, which these slots lack (set it to imagined)"
-        return ""
+        return refusal(self, model, encoder)
 
     def run(self, context: RunContext) -> Evaluation:
         """Do all stages and measure."""
         return evaluate(self, context)
+
+    def videos(self, workspace: Workspace, split: str) -> Videos:
+        """Return the videos of "train", "dev" or "test"; those that the embedded data came without are rendered."""
+        return Pipeline(self, workspace).videos(split)
 
     def data_make(self, workspace: Workspace, *, out: Path | None) -> DataReport:
         """Make the embedded data in the folder `out`, or in the cache."""

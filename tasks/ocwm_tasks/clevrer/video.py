@@ -15,6 +15,24 @@ from ocwm.errors import BenchError
 _HINT = "It is missing, truncated or no video: copy or download it again."
 
 
+def frame_size(path: Path) -> tuple[int, int]:
+    """Return height and width of a video's frames; nothing is decoded.
+
+    Raises:
+        BenchError: the file is missing or no video.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise BenchError(f"{path} holds no video", _HINT)
+            stream = container.streams.video[0]
+            return int(stream.height), int(stream.width)
+    except av.error.FFmpegError as error:
+        raise BenchError(f"can't decode {path}: {error.strerror}", _HINT) from error
+
+
 def read_frames(path: Path, *, length: int) -> NDArray[np.uint8]:
     """Return all frames of a video, (T, H, W, 3) RGB.
 

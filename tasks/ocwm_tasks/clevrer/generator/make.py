@@ -8,13 +8,7 @@ balanced over the split).
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +25,8 @@ from ocwm_tasks.clevrer.generator.layout import (
     write_states,
 )
 from ocwm_tasks.clevrer.generator.questions import QuestionMaker, QuestionSource
-from ocwm_tasks.clevrer.generator.render import Renderer
+from ocwm_tasks.clevrer.generator.rendering import renderer
+from ocwm_tasks.clevrer.generator.workers import worker_pool
 from ocwm_tasks.clevrer.scene import ROLLOUT_FRAMES
 
 VERSION = 2  # of the numbers that the generator makes: any change that alters a byte of the data raises it
@@ -59,7 +54,7 @@ def make_dataset(
     Errors: OSError when a file can't be written (a full disk: errno ENOSPC), BenchError when the settings can't be met.
     When it is interrupted, the processes stop after the video that they are at.
     """
-    with _pool(min(workers, sum(map(config.videos, SPLITS)))) as run:
+    with worker_pool(min(workers, sum(map(config.videos, SPLITS)))) as run:
         streams = {split: _stream(seed, split) for split in SPLITS}
         orders = {split: streams[split].permutation(config.videos(split)).tolist() for split in SPLITS}
         waiting = {
@@ -84,47 +79,12 @@ def _make_video(root: Path, config: GeneratorConfig, seed: int, split: str, row:
     video = draw_video(_stream(seed, split, row), config)
     if row < config.rendered(split):
         index = FIRST_INDEX[split] + row
-        renderer = _renderer(config.width, config.height)
-        write_pictures(root, split, index, renderer.render(video.simulation, frames=ROLLOUT_FRAMES))
+        pictures = renderer(config.width, config.height).render(video.simulation, frames=ROLLOUT_FRAMES)
+        write_pictures(root, split, index, pictures)
         write_annotation(root, split, index, video.simulation)
     return video
-
-
-@functools.cache
-def _renderer(width: int, height: int) -> Renderer:
-    return Renderer(width, height)
 
 
 def _stream(seed: int, split: str, *row: int) -> np.random.Generator:
     """The random stream of a video, or without a row that of its split's questions."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), *row)))
-
-
-Run = Callable[[Callable[[int], Video], Sequence[int]], Iterator[Video]]
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Run]:
-    """A parallel `map` that keeps the order and, unlike the pool's own, drops what has not begun when it fails."""
-    if workers <= 1:
-        yield lambda work, rows: map(work, rows)
-        return
-    # Fresh processes: forking one that holds threads (torch, a progress bar) can hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        yield lambda work, rows: (future.result() for future in [pool.submit(work, row) for row in rows])
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave an interrupt to the main process, and end with it however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ocwm_tasks.clevrer.generator.geometry import ASPECT, CAMERA, HALF_HEIGHT, OUTLINE_RADIUS
 from ocwm_tasks.clevrer.generator.shading import CASTS, Image, Rays, shadow
-from ocwm_tasks.clevrer.generator.simulation import Simulation
+from ocwm_tasks.clevrer.scene import ObjectProperty
 
 RGB = {
     "blue": (42, 75, 215),
@@ -35,6 +35,31 @@ PIECE = 60_000  # rays that are cast at a time: they stay in the processor's cac
 STILL = 1 / 16  # pixels
 
 Place = tuple[tuple[slice, slice], tuple[slice, slice]]  # rows and columns of the image, and those of the patch
+
+
+class Moving(Protocol):
+    """All that a picture depends on; a `Simulation` is one, too."""
+
+    @property
+    def objects(self) -> tuple[ObjectProperty, ...]:
+        """The n objects."""
+
+    @property
+    def positions(self) -> NDArray[np.float32]:
+        """(F, n, 2) world units; NaN while not present."""
+
+    @property
+    def angles(self) -> NDArray[np.float32]:
+        """(F, n) radians about the vertical; NaN while not present."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How n objects move, see `Moving`."""
+
+    objects: tuple[ObjectProperty, ...]
+    positions: NDArray[np.float32]
+    angles: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,7 @@ class Renderer:
         u, v = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
         self._floor = _floor_light(CAMERA.ground(np.stack(np.meshgrid(u, v), axis=-1)))
 
-    def render(self, simulation: Simulation, *, frames: int) -> Pictures:
+    def render(self, simulation: Moving, *, frames: int) -> Pictures:
         """Draw the first `frames` frames of a simulation."""
         cv2.setNumThreads(1)
         light = np.ones((frames, self.height, self.width), np.float32)
@@ -103,7 +128,7 @@ class Renderer:
             pictures.frames[frame] = cv2.merge(list(canvas))
         return pictures
 
-    def _sprite(self, simulation: Simulation, i: int, light: Image) -> _Sprite:
+    def _sprite(self, simulation: Moving, i: int, light: Image) -> _Sprite:
         """Draw an object's looks, and take its shadow from the floor's light (F, h, w)."""
         thing, frames = simulation.objects[i], len(light)
         middle = HALF_HEIGHT[thing.shape]
