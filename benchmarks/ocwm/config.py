@@ -102,7 +102,9 @@ def compose(
     groups = _choices(parsed)
     if trains is not None:
         if "encoder" in groups:
-            raise BenchError(f"'encoder={groups['encoder']}' is no override here", f"Use --encoder {groups['encoder']}.")
+            raise BenchError(
+                f"'encoder={groups['encoder']}' is no override here", f"Use --encoder {groups['encoder']}."
+            )
         groups = {"trainer": "default", **groups, "encoder": trains}
     chosen["encoder"] = _choose(chosen, "encoder", groups)
     chosen["trainer"] = _choose(chosen, "trainer", groups)
@@ -241,7 +243,9 @@ def _merge_block(root: DictConfig, block: Mapping[str, Any], names: Mapping[str,
 def _training(root: DictConfig, node: DictConfig | None, encoder: Plugin) -> DictConfig:
     """Return an encoder's node `training`, with all keys of the trainer."""
     if node is None:
-        known = [name for name, one in registry.plugins("encoder").items() if "training" in registry.read_yaml(one.path)]
+        known = [
+            name for name, one in registry.plugins("encoder").items() if "training" in registry.read_yaml(one.path)
+        ]
         raise BenchError(
             f"the encoder '{encoder.name}' can't be trained: it is frozen as published",
             f"Encoders that can: {', '.join(known) or 'none'}.",

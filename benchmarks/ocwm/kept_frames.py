@@ -21,7 +21,9 @@ KEPT_VERSION = 1
 _FILE = "frames.npy"
 
 
-def kept_frames(workspace: Workspace, videos: Videos, training: EncoderTraining, *, split: str) -> npt.NDArray[np.uint8]:
+def kept_frames(
+    workspace: Workspace, videos: Videos, training: EncoderTraining, *, split: str
+) -> npt.NDArray[np.uint8]:
     """Return the observed frames of all videos as the training wants them, (V, T, 3, h, w), mapped from disk.
 
     They are made where they are missing, one video after the other.
@@ -79,7 +81,7 @@ class ClipData:
         elif clips.pick == "chunk":
             whole = clips.frames * strides  # a chunk's frames and those that it steps over
             videos = indices
-            starts = whole * generator.integers(0, np.maximum((length + strides - 1) // whole, 1))
+            starts = whole * generator.integers(0, (length + strides - 1) // whole)
         else:
             videos, starts = indices, generator.integers(0, lasts)
         assert bool((starts < lasts).all()), (starts, lasts)
