@@ -68,7 +68,7 @@ class ClipData:
     clips: Clips
 
     def __len__(self) -> int:
-        videos, length = self.frames.shape[:2]
+        videos, length = int(self.frames.shape[0]), int(self.frames.shape[1])
         return videos * (length - self.clips.span + 1) if self.clips.pick == "every" else videos
 
     def batch(self, indices: npt.NDArray[np.int64], generator: np.random.Generator) -> VideoClips:

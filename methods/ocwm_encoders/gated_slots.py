@@ -173,7 +173,7 @@ class GatedSlotsEncoder(PixelEncoder[GatedSlots]):
 
     def _masks(self, network: GatedSlots, tracks: Tracks) -> Tensor:
         if self.masks == "attention":
-            return tracks.attention.unflatten(-1, network.feature_size)
+            return tracks.attention.view(*tracks.attention.shape[:3], *network.feature_size)
         batch, frames = tracks.content.shape[:2]
         _, drawn = network.decode(tracks.content.flatten(0, 1), tracks.positions.flatten(0, 1))
         return drawn[:, :-1].view(batch, frames, self.num_slots, *network.loss_size)

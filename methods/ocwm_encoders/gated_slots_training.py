@@ -139,9 +139,11 @@ class GatedSlotsTraining(EncoderTraining):
         return ramp * (self.area_late if done >= 0.5 else 1.0)
 
     def _reconstruction(self, images_M3HW: Tensor, content: Tensor, positions: Tensor) -> Tensor:
-        stride = self.network.loss_stride
-        wanted_MQ3 = functional.avg_pool2d(images_M3HW, stride).flatten(2).transpose(1, 2)
-        gate_MQ = functional.avg_pool2d(self.network.gate(images_M3HW), stride).flatten(1)
+        gate = self.network.gate(images_M3HW)
+        if (stride := self.network.loss_stride) > 1:
+            images_M3HW, gate = functional.avg_pool2d(images_M3HW, stride), functional.avg_pool2d(gate, stride)
+        wanted_MQ3 = images_M3HW.flatten(2).transpose(1, 2)
+        gate_MQ = gate.flatten(1)
         weights_MQ = 1 + self.foreground_weight * gate_MQ
         if not self.training or not 0 < self.loss_pixels < weights_MQ.shape[1]:
             drawn_MQ3, _ = self.network.decode(content, positions)

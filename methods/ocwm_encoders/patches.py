@@ -95,5 +95,5 @@ class PatchesEncoder(PixelEncoder[PatchNetwork]):
     def _pooled(self, network: PatchNetwork, tokens_MPD: Tensor) -> Tensor:
         if self.pool == 1:
             return tokens_MPD
-        maps = tokens_MPD.transpose(1, 2).unflatten(2, network.size)
+        maps = tokens_MPD.transpose(1, 2).reshape(len(tokens_MPD), -1, *network.size)
         return functional.avg_pool2d(maps, self.pool).flatten(2).transpose(1, 2)

@@ -7,18 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from ocwm import kept_frames
 from ocwm.cli import main
-from ocwm.config import compose
+from ocwm.config import compose, instantiate
 from ocwm.encoder_training import Clips
 from ocwm.errors import BenchError
 from ocwm.kept_frames import ClipData
+from ocwm.types import Observations
 
 TRAIN = ["train-encoder", "--encoder", "colours_demo", "--task", "discs", "runtime.threads=1"]
 
@@ -171,7 +174,7 @@ def test_a_killed_process_goes_on(demo_environment: dict[str, str], demo: Path, 
 )
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     given = list(TRAIN)
-    for name, value in zip(arguments, arguments[1:], strict=False):
+    for name, value in pairwise(arguments):
         if name in given:
             given[given.index(name) + 1] = value
     rest = [] if arguments[0] in TRAIN else arguments
@@ -185,6 +188,26 @@ def test_an_output_that_can_not_be_written_loses_nothing(capsys: pytest.CaptureF
     assert main([*TRAIN, "--output", str(tmp_path / "file" / "x.safetensors")]) == 2
     assert "The training is kept" in capsys.readouterr().err
     assert trained("--output", str(tmp_path / "x.safetensors"), capsys=capsys)["costs"]
+
+
+@pytest.mark.parametrize("name", ["savi", "videosaur", "gated_slots", "patches"])
+def test_every_encoder_of_the_project(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train-encoder", "--encoder", name, "--task", "discs", "--preset", "tiny", "runtime.threads=1"]) == 0
+    overrides = capsys.readouterr().out.splitlines()[-1].split()
+    encoder = instantiate(compose(method=None, task="discs", preset="tiny", overrides=overrides).values.encoder)
+    from demo_plugin.discs import DiscVideos
+
+    frames = DiscVideos(seed=0, count=1, length=3, size=(32, 48), moving_background=False).frames(0)
+    seen = Observations(ids=torch.tensor([0]), pixels=torch.from_numpy(frames.transpose(0, 3, 1, 2).copy())[None])
+    latents = encoder.encode(seen)[0].latents
+    assert latents.shape == (1, 3, encoder.num_slots, encoder.slot_dim)
+    assert encoder.weights
+
+
+def test_a_moving_background_is_an_error_of_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--encoder", "gated_slots", "--task", "discs", "--preset", "tiny", "task.moving_background=true"]
+    assert main(["train-encoder", *arguments]) == 2
+    assert "error: the background does not stand still" in capsys.readouterr().err
 
 
 def test_trainings_are_no_part_of_runs() -> None:
@@ -237,7 +260,7 @@ def test_clips_are_mirrored_as_a_whole() -> None:
 
 
 def test_impossible_clips_are_named() -> None:
-    with pytest.raises(BenchError, match="training.pick=all is not known"):
+    with pytest.raises(BenchError, match=r"training\.pick=all is not known"):
         Clips(frames=1, pick="all")  # type: ignore[arg-type]
     with pytest.raises(BenchError, match=r"training\.pick=every takes one stride"):
         Clips(frames=2, strides=(1, 2))
