@@ -11,6 +11,9 @@ Preset blocks stand in the YAML of the plugin that they belong to:
         - {when: {task: clevrer}, trainer: {max_steps: 40000}}   # a list of blocks, each for some tasks or methods
 
 They are merged in the order task, encoder, method; the user comes last.
+
+The YAML of an encoder that can be trained has a node `training`: the class that trains it, that class's settings, and
+under `trainer` what differs from the default trainer. It takes part only where the encoder is trained, not in runs.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from ocwm.trainer_config import TrainerConfig
 
 _FLAGS = {"method": "--method", "task": "--task", "preset": "--preset"}
 _CHOSEN_BY_KEY = ("encoder", "trainer")
-_ORDER = ("method", "task", "encoder", "preset", "trainer", "seeds", "runtime")
+_ORDER = ("method", "task", "encoder", "training", "preset", "trainer", "seeds", "runtime")
 _NEVER_NUMBERS = ("runtime.", "seeds.", "task.root")
 NOT_FOR_CLASS = ("_target_", "name", "kind")
 
@@ -72,16 +75,23 @@ class Config:
 
 
 def compose(
-    *, method: str | None, task: str, preset: str = "mini", seed: int | None = None, overrides: Sequence[str] = ()
+    *,
+    method: str | None,
+    task: str,
+    preset: str = "mini",
+    seed: int | None = None,
+    overrides: Sequence[str] = (),
+    trains: str | None = None,
 ) -> Config:
-    """Return the configuration of a run.
+    """Return the configuration of a run, or of the training of an encoder.
 
     Args:
         method: a method or a reference; None where only the task's data matters (the group is absent then).
         task: a task.
         preset: bundle of sizes and schedules.
-        seed: sets seeds.model and seeds.reasoner.
+        seed: sets seeds.model and seeds.reasoner, or seeds.encoder where an encoder is trained.
         overrides: `group.key=value` or `encoder=name`, `trainer=name`.
+        trains: the encoder to be trained: there is a group `training` then, and `trainer` is the one for it.
 
     Raises:
         BenchError: unknown name or key (with the nearest known one), wrong type, missing value.
@@ -90,21 +100,37 @@ def compose(
     chosen = {} if method is None else {"method": registry.find("method", method)}
     chosen |= {"task": registry.find("task", task), "preset": registry.find("preset", preset)}
     groups = _choices(parsed)
+    if trains is not None:
+        if "encoder" in groups:
+            raise BenchError(
+                f"'encoder={groups['encoder']}' is no override here", f"Use --encoder {groups['encoder']}."
+            )
+        groups = {"trainer": "default", **groups, "encoder": trains}
     chosen["encoder"] = _choose(chosen, "encoder", groups)
     chosen["trainer"] = _choose(chosen, "trainer", groups)
     root = _hydra(chosen)
     names = {group: plugin.name for group, plugin in chosen.items()}
     groups_in_order = [group for group in ("task", "encoder", "method") if group in chosen]
+    training = root.encoder.pop("training", None)
+    if trains is not None:
+        root.training = _training(root, training, chosen["encoder"])
     for group in groups_in_order:
         presets = root[group].pop("presets", None) or {}
+        # A task's trainer is that of world models; an encoder's own training is no matter of runs.
+        skipped = "training" if trains is None else "trainer"
         for block in _blocks(presets, preset, names, chosen[group].path):
-            _merge_block(root, block, names, chosen[group].path)
+            part = {key: value for key, value in block.items() if key != skipped}
+            _merge_block(root, part, names, chosen[group].path)
+    if trains is not None:
+        root.trainer = root.training.pop("trainer")
     for group in groups_in_order:
         root[group] = OmegaConf.merge({"name": chosen[group].name, "kind": chosen[group].kind}, root[group])
     for described in (*groups_in_order, "trainer"):
         del root[described]["description"]
     root.preset = preset
-    if seed is not None:
+    if seed is not None and trains is not None:
+        root.seeds.encoder = seed
+    elif seed is not None:
         root.seeds.model = root.seeds.reasoner = seed
     for override in parsed:
         if override.key not in _CHOSEN_BY_KEY:
@@ -205,13 +231,29 @@ def _merge_block(root: DictConfig, block: Mapping[str, Any], names: Mapping[str,
     for group, part in block.items():
         if group == "when" or isinstance(part, str):
             continue
-        if group not in ("method", "task", "encoder", "trainer", "seeds"):
+        if group not in ("method", "task", "encoder", "training", "trainer", "seeds"):
             raise BenchError(
                 f"{path}: a preset can't set '{group}'", suggest(str(group), ("method", "task", "encoder"))
             )
         if "name" in part and part["name"] != names[group]:
             continue
         merge(root[group], {key: part[key] for key in part if key != "name"}, place=f"{path}: {group}")
+
+
+def _training(root: DictConfig, node: DictConfig | None, encoder: Plugin) -> DictConfig:
+    """Return an encoder's node `training`, with all keys of the trainer."""
+    if node is None:
+        known = [
+            name for name, one in registry.plugins("encoder").items() if "training" in registry.read_yaml(one.path)
+        ]
+        raise BenchError(
+            f"the encoder '{encoder.name}' can't be trained: it is frozen as published",
+            f"Encoders that can: {', '.join(known) or 'none'}.",
+        )
+    own: Any = OmegaConf.to_container(node)  # references between keys are resolved at the very end
+    trainer = OmegaConf.create(_plain(root.trainer))
+    merge(trainer, own.pop("trainer", {}), place=f"{encoder.path}: training.trainer")
+    return OmegaConf.create({"name": encoder.name, "kind": "training", **own, "trainer": trainer})
 
 
 def _hydra(chosen: Mapping[str, Plugin]) -> DictConfig:

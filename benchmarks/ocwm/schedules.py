@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from ocwm.errors import BenchError, suggest
 
-Schedule = Literal["constant", "cosine", "warmup_cosine"]
+Schedule = Literal["constant", "cosine", "warmup_cosine", "warmup_exponential"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
@@ -22,9 +22,11 @@ def learning_rate(
         lr: the highest rate.
         schedule: `constant` (lr at every update), `cosine` (from lr down to lr * min_lr_ratio), or `warmup_cosine`
             (linearly up from lr * min_lr_ratio, which the first update uses, over `warmup` updates, then cosine down
-            to it again; the schedule that SlotFormer and ALOE were trained with, with min_lr_ratio 0.01).
-        min_lr_ratio: lowest rate as a share of lr.
-        warmup: number of warm-up updates, need not be whole; used by `warmup_cosine` only.
+            to it again; the schedule that SlotFormer and ALOE were trained with, with min_lr_ratio 0.01), or
+            `warmup_exponential` (linearly up from 0, which the first update uses, then lr * min_lr_ratio ** progress;
+            VideoSAUR's, with min_lr_ratio 0.5).
+        min_lr_ratio: lowest rate as a share of lr; with `warmup_exponential` the last one.
+        warmup: number of warm-up updates, need not be whole; used by the two schedules of that name.
 
     Raises:
         BenchError: for an unknown schedule.
@@ -36,6 +38,10 @@ def learning_rate(
     low = lr * min_lr_ratio
     if schedule == "cosine":
         warmup = 0.0
+    if schedule == "warmup_exponential":
+        if step < warmup:
+            return lr * step / warmup
+        return float(lr * min_lr_ratio ** ((step - warmup) / max(total - warmup, 1e-12)))
     if step < warmup:
         return low + (lr - low) * step / warmup
     progress = min((step - warmup) / max(total - warmup, 1e-12), 1.0)

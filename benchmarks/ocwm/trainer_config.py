@@ -24,9 +24,9 @@ class TrainerConfig:
         weight_decay: decoupled for `adamw` and `muon`, added to the gradient for `adam`.
         optimizer: `adamw` or `adam`, with torch's default betas and epsilon; `muon` is AdamW with orthogonal updates
             of the matrices in repeated blocks (see muon.py), and plain AdamW for a model without such blocks.
-        schedule: `constant`, `cosine` or `warmup_cosine` (see schedules.py).
-        warmup_fraction: warm-up updates of `warmup_cosine` as a share of max_steps.
-        min_lr_ratio: lowest learning rate as a share of lr, for the two cosine schedules.
+        schedule: `constant`, `cosine`, `warmup_cosine` or `warmup_exponential` (see schedules.py).
+        warmup_fraction: warm-up updates of the last two as a share of max_steps.
+        min_lr_ratio: lowest learning rate as a share of lr, for all but `constant`.
         grad_clip: largest norm of the whole gradient, 0 for no clipping.
         precision: `fp32`, or autocast in `bf16` or (CUDA only, with loss scaling) `fp16`.
         checkpoint_seconds: seconds between checkpoints; cannot change a number.

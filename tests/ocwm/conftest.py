@@ -53,4 +53,5 @@ def demo_environment(demo: Path, tmp_path: Path) -> dict[str, str]:
     """Return environment variables that install the demo plugin for a process of its own."""
     import os
 
-    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{PLUGIN}", "OCWM_HOME": str(demo)}
+    path = [str(tmp_path / "site"), str(PLUGIN), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "OCWM_HOME": str(demo)}

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ocwm.cli import data, listing, running, tables
+from ocwm.cli import data, encoders, listing, running, tables
 from ocwm.errors import BenchError
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # the class of every usage error, wherever this typer keeps it
@@ -77,7 +77,7 @@ def _app(given: Sequence[str]) -> typer.Typer:
     sets = typer.Typer(help="Make, check or describe the data of a task.", no_args_is_help=True, add_help_option=helps)
     _add(sets, data.make, data.check, data.describe, helps=helps)
     app.add_typer(sets, name="data")
-    _add(app, running.check, helps=helps)
+    _add(app, encoders.train_encoder, running.check, helps=helps)
     return app
 
 

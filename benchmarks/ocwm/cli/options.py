@@ -23,6 +23,7 @@ Method = Annotated[
     str, typer.Option(help="A method or a reference.", autocompletion=names("method", "reference"), show_default=False)
 ]
 Task = Annotated[str, typer.Option(help="A task.", autocompletion=names("task"), show_default=False)]
+Encoder = Annotated[str, typer.Option(help="An encoder.", autocompletion=names("encoder"), show_default=False)]
 Preset = Annotated[str, typer.Option(help="Sizes, data and schedules in one word.", autocompletion=names("preset"))]
 Seed = Annotated[int | None, typer.Option(help="Sets seeds.model and seeds.reasoner.", show_default=False)]
 Results = Annotated[
