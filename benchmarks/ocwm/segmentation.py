@@ -111,8 +111,13 @@ def claims(masks_BNhw: Tensor, size: tuple[int, int]) -> Tensor:
     """Which slot each pixel belongs to, counted from 1, 0 for none: (B, H, W) int64; see `count_overlaps`."""
     if tuple(masks_BNhw.shape[-2:]) != size:
         masks_BNhw = functional.interpolate(masks_BNhw, size=size, mode="bilinear", align_corners=False)
-    rest = 1 - masks_BNhw.sum(dim=1, keepdim=True)
-    return torch.cat([rest, masks_BNhw], dim=1).argmax(dim=1)
+    best = 1 - masks_BNhw.sum(dim=1)
+    claimed = torch.zeros(best.shape, dtype=torch.long, device=best.device)
+    for slot, mask in enumerate(masks_BNhw.unbind(dim=1), start=1):  # argmax over slots is many times slower on a CPU
+        wins = mask > best
+        best = torch.where(wins, mask, best)
+        claimed = torch.where(wins, slot, claimed)
+    return claimed
 
 
 def foreground_ari(table: Ints) -> float | None:

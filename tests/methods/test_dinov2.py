@@ -161,3 +161,20 @@ def test_names_of_either_transformers_are_understood() -> None:
         assert rename([old], known=[known]) == {old: known}
         assert rename([new], known=[known]) == {new: known}
     assert rename(["strange"], known=[new]) == {"strange": "strange"}
+
+
+def test_pooled_patches_are_the_means_of_the_cells() -> None:
+    sizes = ["encoder.image_size=56", "encoder.position_resize=transformers"]
+    seen = videos(frames=3)
+    plain, pooled = configured("dinov2", *sizes), configured("dinov2", *sizes, "encoder.pool=2")
+    assert (plain.num_slots, pooled.num_slots) == (16, 4)
+    every, few = (one.encode(seen)[0] for one in (plain, pooled))
+    assert few.latents.shape == (2, 3, 4, 16)
+    assert few.present is not None
+    assert few.present.shape == (2, 4)
+    grid = every.latents.view(2, 3, 4, 4, 16)
+    torch.testing.assert_close(few.latents[:, :, 1], grid[:, :, :2, 2:].mean(dim=(2, 3)), atol=1e-5, rtol=1e-4)
+    one = configured("dinov2_registers", "encoder.image_size=56", "encoder.pool=1")
+    assert one.encode(seen)[0].latents.shape == (2, 3, 1, 16)
+    with pytest.raises(BenchError, match="encoder.pool=5, and there are 4 x 4 patches"):
+        _ = configured("dinov2", *sizes, "encoder.pool=5").num_slots

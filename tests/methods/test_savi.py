@@ -176,3 +176,35 @@ def test_the_loss_falls_and_its_parts_add_up() -> None:
     assert unused == {"prior_slot_layer"}
     network.stochastic = False
     assert network.loss(images)["kld_loss"] == 0
+
+
+@pytest.mark.parametrize("name", ["savi", "videosaur"])
+def test_masks_come_with_the_slots_of_encode(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocwm_encoders.savi._FRAMES_PER_DECODE", 3)
+    encoder, seen = configured(name), videos(frames=7)
+    latents, masks, carry = encoder.segment(part(seen, 0, 4))
+    later, more, _ = encoder.segment(part(seen, 4, 7), carry)
+    whole = encoder.encode(seen)[0].latents
+    torch.testing.assert_close(torch.cat([latents.latents, later.latents], dim=1), whole, atol=1e-5, rtol=1e-5)
+    side = {"savi": 16, "videosaur": 2}[name]
+    assert encoder.segments
+    assert masks.shape == (2, 4, 3, side, side)
+    torch.testing.assert_close(torch.cat([masks, more], dim=1).sum(dim=2), torch.ones(2, 7, side, side))
+    # Each slot's own mask: with the slots in another order they come in that order.
+    network = encoder.network
+    decode = (lambda s: network.decode(s).masks) if name == "savi" else (lambda s: network.decoder.module(s)[1])
+    order = torch.tensor([2, 0, 1])
+    turned = decode(latents.latents[:, 1][:, order]).view(2, 3, side, side)
+    torch.testing.assert_close(turned, masks[:, 1][:, order], atol=1e-5, rtol=1e-4)
+
+
+def test_slots_are_decoded_into_the_frames_that_the_network_sees() -> None:
+    encoder, seen = configured("savi"), videos()
+    assert encoder.decodes
+    slots_BTND = encoder.encode(seen)[0].latents
+    decoded, wanted = encoder.decoder().decode(slots_BTND), encoder.target_images(seen.pixels)
+    assert decoded.shape == wanted.shape == (2, 5, 3, 16, 16)
+    single = encoder.network.decode(slots_BTND[1, 3:4]).image[0]
+    torch.testing.assert_close(decoded[1, 3], single, atol=1e-5, rtol=1e-4)
+    assert not configured("videosaur").decodes
+    assert not configured("dinov2").segments

@@ -39,6 +39,13 @@ def test_warmup_over_the_whole_training_ends_at_the_top() -> None:
     assert all(math.isfinite(value) for value in rates("warmup_cosine", warmup=10.0))
 
 
+def test_exponential_decay_follows_a_warmup_from_zero() -> None:
+    values = rates("warmup_exponential", ratio=0.5, warmup=2.0)
+    assert values[:3] == pytest.approx([0.0, 0.5, 1.0])
+    assert values[6] == pytest.approx(0.5**0.5)
+    assert values[10] == pytest.approx(0.5)
+
+
 def test_unknown_schedule_gets_a_hint() -> None:
     with pytest.raises(BenchError, match="Did you mean 'warmup_cosine'"):
         learning_rate(0, total=1, lr=1.0, schedule="warmup_cosin")

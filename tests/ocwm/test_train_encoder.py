@@ -136,9 +136,9 @@ def test_an_interrupted_training_ends_as_one_without_a_break(capsys: pytest.Capt
 
 
 def test_a_killed_process_goes_on(demo_environment: dict[str, str], demo: Path, tmp_path: Path) -> None:
-    arguments = ["trainer.max_steps=1500", "trainer.eval_every=0", "trainer.checkpoint_seconds=0.1"]
-    command = [sys.executable, "-m", "ocwm.cli", *TRAIN, *arguments, "--output"]
-    process = subprocess.Popen([*command, str(tmp_path / "x.safetensors")], env=demo_environment)
+    arguments = ["trainer.max_steps=400", "trainer.eval_every=0"]
+    command = [sys.executable, "-m", "ocwm.cli", *TRAIN, *arguments, "--output", str(tmp_path / "x.safetensors")]
+    process = subprocess.Popen([*command, "trainer.checkpoint_seconds=0"], env=demo_environment)
     while process.poll() is None and not list((demo / "work").rglob("checkpoint.safetensors")):
         time.sleep(0.01)
     process.kill()
