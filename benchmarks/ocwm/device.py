@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 
@@ -32,6 +33,20 @@ def choose_device(name: str) -> torch.device:
             have = f"it has {count} CUDA device{'s' * (count > 1)}" if count else "it has no CUDA device"
             raise BenchError(f"runtime.device is '{name}' but this machine can't offer that: {have}", "Use auto.")
     return device
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep large blocks that are freed, where it is glibc; return whether it does.
+
+    It gives them back to the system at once, and a training on a CPU asks for the same ones at every update: every page
+    is then a fault anew. Convolutions suffer most (benchmarks/speed/allocator.py).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names of the settings in malloc.h
+    settings = ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**28))
+    return all(bool(mallopt(name, value)) for name, value in settings)
 
 
 def set_threads(threads: int) -> int:

@@ -18,7 +18,7 @@ from ocwm.artifacts import Cache, locked
 from ocwm.config import Config, import_class, instantiate
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.costs import Costs
-from ocwm.device import available_cores, choose_device, set_threads
+from ocwm.device import available_cores, choose_device, keep_freed_memory, set_threads
 from ocwm.errors import BenchError
 from ocwm.folders import results_folder, work_folder
 from ocwm.identity import identity, run_id
@@ -142,6 +142,7 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
     wall_start = time.time()
     config, task = cell.config, cell.task
     threads = set_threads(config.runtime.threads)
+    keep_freed_memory()
     spec = LatentSpec(num_slots=cell.encoder.num_slots, slot_dim=cell.encoder.slot_dim)
     torch.manual_seed(config.seeds.model)  # a model draws its first weights from the global generator
     base = workspace(config, versions=cell.versions, data=cell.data, rebuild=rebuild)

@@ -24,7 +24,8 @@ from ocwm import registry
 from ocwm.artifacts import digest
 from ocwm.config import Config, instantiate
 from ocwm.context import Workspace
-from ocwm.device import choose_device, set_threads
+from ocwm.device import choose_device, keep_freed_memory, set_threads
+from ocwm.encoder_quality import QUALITY_VERSION, frames_to_encode, measure_quality
 from ocwm.encoder_training import EncoderTraining
 from ocwm.errors import BenchError
 from ocwm.identity import scientific
@@ -38,6 +39,7 @@ from ocwm.trainer_config import TRAINER_VERSION, TrainerConfig
 from ocwm.videos import Videos
 
 SCHEMA = 1
+QUALITY_VIDEOS = 50  # of the training and of the dev videos
 _WEIGHTS, _REPORT = "weights.safetensors", "training.json"
 
 
@@ -120,6 +122,7 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
     started = time.time()
     config = plan.config
     threads = set_threads(config.runtime.threads)
+    keep_freed_memory()
     _announce(plan, threads=threads)
     space = workspace(config, versions=_versions(plan), data=plan.data)
     splits = {split: plan.task.videos(space, split) for split in ("train", "dev")}
@@ -203,12 +206,17 @@ def _fit(plan: Plan, space: Workspace, frames: Mapping[str, Any], *, folder: Pat
 
 
 def _quality(plan: Plan, space: Workspace, splits: Mapping[str, Videos], *, weights: Path) -> dict[str, Any]:
-    """Return what the quality gates say of the trained encoder: the one place where they are to be measured.
-
-    `ocwm.encoder_quality.measure_quality(encoder, train, held_out, videos=, device=, progress=)` belongs here, for
-    `instantiate` of the encoder's node with `weights` set to the file, where that encoder `segments`.
-    """
-    return {"measured": False, "reason": "this version has no quality gates"}
+    """Return the figures of the quality gates, measured on dev videos with the weights of the file."""
+    node = plan.config.values.encoder.copy()
+    node.weights = str(weights)
+    encoder: Encoder = instantiate(node)
+    train, held_out = splits["train"], splits["dev"]
+    frames = frames_to_encode(encoder, train, held_out, videos=QUALITY_VIDEOS)
+    with space.progress("quality gates", frames) as bar:
+        quality = measure_quality(
+            encoder, train, held_out, videos=QUALITY_VIDEOS, device=plan.device, readers=space.workers, progress=bar
+        )
+    return {"version": QUALITY_VERSION, **quality.as_dict()}
 
 
 def _announce(plan: Plan, *, threads: int) -> None:
