@@ -56,7 +56,7 @@ def kept_frames(
                 file.write(kept.tobytes())  # a full disk is an error here; it would be a crash in a memory map
                 bar.update(1)
 
-    frames: npt.NDArray[np.uint8] = np.load(workspace.stage(f"frames.{split}", key, build) / _FILE, mmap_mode="r")
+    frames: npt.NDArray[np.uint8] = np.load(workspace.stage(f"kept_frames.{split}", key, build) / _FILE, mmap_mode="r")
     return frames
 
 

@@ -176,5 +176,5 @@ def test_pooled_patches_are_the_means_of_the_cells() -> None:
     torch.testing.assert_close(few.latents[:, :, 1], grid[:, :, :2, 2:].mean(dim=(2, 3)), atol=1e-5, rtol=1e-4)
     one = configured("dinov2_registers", "encoder.image_size=56", "encoder.pool=1")
     assert one.encode(seen)[0].latents.shape == (2, 3, 1, 16)
-    with pytest.raises(BenchError, match="encoder.pool=5, and there are 4 x 4 patches"):
+    with pytest.raises(BenchError, match=r"encoder.pool=5, and there are 4 x 4 patches"):
         _ = configured("dinov2", *sizes, "encoder.pool=5").num_slots

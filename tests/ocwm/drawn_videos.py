@@ -23,7 +23,9 @@ STEP = 40  # the red of object o is (o + 1) * STEP
 class DrawnVideos(Videos):
     """Squares of 6 pixels that move right by a pixel every other frame, each in a row of its own."""
 
-    def __init__(self, count: int = 3, *, objects: int = 2, length: int = 12, observed: int = 8, first: int = 0) -> None:
+    def __init__(
+        self, count: int = 3, *, objects: int = 2, length: int = 12, observed: int = 8, first: int = 0
+    ) -> None:
         self.ids = np.arange(first, first + count)
         self.length, self.observed = length, observed
         self.size = (SIDE, SIDE)

@@ -18,9 +18,7 @@ CPU = torch.device("cpu")
 
 
 def measure(encoder: Encoder, train: Videos | None = None, dev: Videos | None = None, count: int = 4) -> EncoderQuality:
-    return measure_quality(
-        encoder, train or DrawnVideos(6), dev or DrawnVideos(5, first=40), videos=count, device=CPU
-    )
+    return measure_quality(encoder, train or DrawnVideos(6), dev or DrawnVideos(5, first=40), videos=count, device=CPU)
 
 
 def test_a_perfect_encoder() -> None:

@@ -85,12 +85,12 @@ def test_the_same_command_does_nothing_twice(capsys: pytest.CaptureFixture[str],
 
 def test_frames_are_kept_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     first = trained(capsys=capsys)
-    assert not first["costs"]["frames.train"]["cached"]
+    assert not first["costs"]["kept_frames.train"]["cached"]
     other = trained("trainer.lr=0.02", capsys=capsys)
-    assert other["costs"]["frames.train"]["cached"]
+    assert other["costs"]["kept_frames.train"]["cached"]
     assert other["weights"] != first["weights"]
     monkeypatch.setattr(kept_frames, "KEPT_VERSION", 99)
-    assert not trained("trainer.lr=0.03", capsys=capsys)["costs"]["frames.train"]["cached"]
+    assert not trained("trainer.lr=0.03", capsys=capsys)["costs"]["kept_frames.train"]["cached"]
 
 
 def test_a_file_of_another_training_is_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

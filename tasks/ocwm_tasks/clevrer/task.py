@@ -195,7 +195,8 @@ class ClevrerTask(Task):
             return generator_identity(self.generator, version=VERSION, seed=seeds.data)
         if self.stored is not None:
             return slots_identity(self.dataset, slots=self.stored.store.identity)
-        if self.reads_videos:
+        has_states = any(self.dataset.sources(split) for split in self.dataset.splits)
+        if self.reads_videos or not has_states:
             return data_identity(self.dataset)
         return data_identity(self.dataset, source=self.scene_source)
 
