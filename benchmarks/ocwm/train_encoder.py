@@ -207,9 +207,7 @@ def _fit(plan: Plan, space: Workspace, frames: Mapping[str, Any], *, folder: Pat
 
 def _quality(plan: Plan, space: Workspace, splits: Mapping[str, Videos], *, weights: Path) -> dict[str, Any]:
     """Return the figures of the quality gates, measured on dev videos with the weights of the file."""
-    node = plan.config.values.encoder.copy()
-    node.weights = str(weights)
-    encoder: Encoder = instantiate(node)
+    encoder: Encoder = instantiate(OmegaConf.create({**_mapping(plan.config.values.encoder), "weights": str(weights)}))
     train, held_out = splits["train"], splits["dev"]
     frames = frames_to_encode(encoder, train, held_out, videos=QUALITY_VIDEOS)
     with space.progress("quality gates", frames) as bar:
