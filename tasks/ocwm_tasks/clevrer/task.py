@@ -14,7 +14,7 @@ from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.errors import BenchError, suggest
 from ocwm.interfaces import Encoder, Reference, Task, WorldModel
 from ocwm.schemas import Seeds
-from ocwm.types import Metric
+from ocwm.types import Metric, Observations
 from ocwm_tasks.clevrer import measures
 from ocwm_tasks.clevrer.aloe.reasoner import VERSION as ALOE_VERSION
 from ocwm_tasks.clevrer.dataset import Dataset, Source
@@ -22,6 +22,7 @@ from ocwm_tasks.clevrer.evaluation import evaluate
 from ocwm_tasks.clevrer.generator.config import GeneratorConfig, generator_config
 from ocwm_tasks.clevrer.generator.make import VERSION
 from ocwm_tasks.clevrer.manifest import data_identity, generator_identity, slots_identity
+from ocwm_tasks.clevrer.observe import drawn_states
 from ocwm_tasks.clevrer.pipeline import TRAJECTORY_STEPS, Pipeline
 from ocwm_tasks.clevrer.precomputed import PrecomputedSlots
 from ocwm_tasks.clevrer.reader import open_dataset
@@ -209,6 +210,10 @@ class ClevrerTask(Task):
     def run(self, context: RunContext) -> Evaluation:
         """Do all stages and measure."""
         return evaluate(self, context)
+
+    def states(self, *, videos: int, frames: int) -> Observations:
+        """Objects on straight lines that come and go."""
+        return drawn_states(videos, frames)
 
     def data_make(self, workspace: Workspace, *, out: Path | None) -> DataReport:
         """Make the embedded data in the folder `out`, or in the cache."""
