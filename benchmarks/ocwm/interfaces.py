@@ -211,6 +211,14 @@ class Task(ABC):
         """
         raise BenchError("this task has no videos", "Choose an encoder that reads states.")
 
+    def states(self, *, videos: int, frames: int) -> Observations:
+        """Return made-up states (B, T, n, F) in the form that the task gives them: what encoders are checked on.
+
+        Raises:
+            BenchError: the task has no states.
+        """
+        raise BenchError("this task gives encoders no states", "Choose another task.")
+
     def data_make(self, workspace: Workspace, *, out: Path | None) -> DataReport:
         """Make the task's data, in `out` or in the cache; for `bench data make`."""
         raise BenchError("this task can't make its data", "See its documentation for where to get it.")

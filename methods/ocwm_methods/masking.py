@@ -33,11 +33,16 @@ def token_mask(rng: np.random.RandomState, frames: int, slots: int, *, ratio: fl
     return mask.reshape(frames, slots)
 
 
-def tube_mask(rng: np.random.RandomState, frames: int, slots: int, *, ratio: float, tubes: int) -> Mask:
-    """Hide `tubes` rectangles of frames by slots; they may overlap, so the hidden share is at most `ratio`."""
+def tube_mask(
+    rng: np.random.RandomState, frames: int, slots: int, *, ratio: float, tubes: int, narrower: bool = False
+) -> Mask:
+    """Hide `tubes` rectangles of frames by slots; they may overlap, so the hidden share is at most `ratio`.
+
+    `narrower` takes one slot off each, as the published code does where there are nodes besides the slots.
+    """
     area = int(int(frames * slots * ratio) / tubes)
     height = min(max(1, int(np.sqrt(area))), frames)
-    width = min(max(1, int(area / height)), slots)
+    width = min(max(1, int(area / height) - narrower), slots)
     mask = np.zeros((frames, slots), dtype=bool)
     for _ in range(tubes):
         frame = rng.randint(0, frames - height + 1)

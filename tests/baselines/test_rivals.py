@@ -1,33 +1,16 @@
-"""The rival methods as they are configured: conformance at `tiny`, sizes of the presets."""
+"""The rival methods as they are configured: sizes of the presets."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from ocwm import registry, testing
 from ocwm.config import compose, instantiate
-from ocwm.registry import Plugin
-from ocwm.testing import check_method
 from ocwm.types import LatentSpec
 from ocwm_baselines.dino_wm import DinoWorldModel
 
 RIVALS = ("slotformer", "ocvp_seq", "ocvp_par", "dino_wm", "dino_wm_reg", "oc_dino_wm")
-
-
-@pytest.mark.parametrize("method", RIVALS)
-def test_the_interface_is_kept(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = testing._node
-
-    def tiny(plugin: Plugin) -> DictConfig:
-        sizes = registry.read_yaml(plugin.path)["presets"]["tiny"]["method"]
-        merged = OmegaConf.merge(node(plugin), sizes)
-        assert isinstance(merged, DictConfig)
-        return merged
-
-    monkeypatch.setattr(testing, "_node", tiny)
-    assert {check.name: check.detail for check in check_method(method) if not check.passed} == {}
 
 
 @pytest.mark.parametrize("method", RIVALS)

@@ -175,6 +175,8 @@ def test_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert "pass  rollouts have the right shape" in capsys.readouterr().out
     assert main(["check", "--method", "broken_demo", "--json"]) == 1
     assert not all(one["passed"] for one in json.loads(capsys.readouterr().out))
+    assert main(["check", "--encoder", "pixels_demo"]) == 1
+    assert "FAIL  latents have the declared shape" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,10 @@ def test_check(capsys: pytest.CaptureFixture[str]) -> None:
         (["rum"], "No such command 'rum'. Did you mean"),
         (["list", "method"], "No such command 'method'. Did you mean 'methods'?"),
         (["check", "--method", "nothing_like_it"], "no method 'nothing_like_it'"),
+        (["check"], "one of --method and --encoder is needed"),
+        (["check", "--method", "hold_demo", "--encoder", "passthrough"], "one of --method and --encoder is needed"),
+        (["check", "--encoder", "passthrough"], "reads states"),
+        (["check", "--encoder", "passthrough", "--task", "circles"], "gives encoders no states"),
         (["compare", "a", "b"], "no record 'a'"),
     ],
 )

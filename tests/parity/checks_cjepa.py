@@ -1,4 +1,4 @@
-"""C-JEPA: masked predictor, losses, gradients, inference, rollout, mask ablations, attention probing."""
+"""C-JEPA: masked predictor, losses, gradients, rollouts, mask ablations, attention probing."""
 
 import numpy as np
 import torch

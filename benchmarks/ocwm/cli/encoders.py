@@ -49,17 +49,18 @@ def _text(trained: Trained) -> str:
     """Return the end of the learning curve, the weights' size and how to use them."""
     from tabulate import tabulate
 
+    from ocwm.quality import quality_lines
+
     report, quality = trained.report, trained.report["quality"]
     rows = report["curve"][-5:]
     names = list(dict.fromkeys(name for row in rows for name in row))
     curve = tabulate([[row.get(name, "") for name in names] for row in rows], headers=names, floatfmt=".4g")
-    said = json.dumps(quality) if quality.get("measured", True) else f"not measured ({quality['reason']})"
     return "\n".join(
         [
             curve,
             "",
             f"{report['steps']} updates in {report['seconds']:.0f} s",
-            f"quality gates: {said}",
+            *quality_lines(quality),
             f"{trained.path}: {report['weights']['bytes'] / 1e6:.2f} MB, sha256 {report['weights']['sha256']}",
             "use it with:",
             " ".join(trained.overrides),

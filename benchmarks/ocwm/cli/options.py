@@ -24,6 +24,21 @@ Method = Annotated[
 ]
 Task = Annotated[str, typer.Option(help="A task.", autocompletion=names("task"), show_default=False)]
 Encoder = Annotated[str, typer.Option(help="An encoder.", autocompletion=names("encoder"), show_default=False)]
+MaybeMethod = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="A method or a reference.", autocompletion=names("method", "reference"), show_default=False
+    ),
+]
+MaybeEncoder = Annotated[
+    str | None, typer.Option("--encoder", help="An encoder.", autocompletion=names("encoder"), show_default=False)
+]
+MaybeTask = Annotated[
+    str | None,
+    typer.Option(
+        "--task", help="The task whose states an encoder reads.", autocompletion=names("task"), show_default=False
+    ),
+]
 Preset = Annotated[str, typer.Option(help="Sizes, data and schedules in one word.", autocompletion=names("preset"))]
 Seed = Annotated[int | None, typer.Option(help="Sets seeds.model and seeds.reasoner.", show_default=False)]
 Results = Annotated[

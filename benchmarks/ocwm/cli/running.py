@@ -9,10 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocwm.cli.interrupts import stoppable
-from ocwm.cli.options import Debug, Json, Method, Overrides, Preset, Results, Seed, Task
+from ocwm.cli.options import (
+    Debug,
+    Json,
+    MaybeEncoder,
+    MaybeMethod,
+    MaybeTask,
+    Method,
+    Overrides,
+    Preset,
+    Results,
+    Seed,
+    Task,
+)
+from ocwm.errors import BenchError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocwm.config import Config
+    from ocwm.testing import Check
 
 
 def run(
@@ -76,12 +92,19 @@ def show(
     print(json.dumps(facts, indent=1) if as_json else show_text(facts))
 
 
-def check(method: Method, as_json: Json = False, debug: Debug = False) -> int:
-    """Check that a method keeps the promises of a world model (for plugin authors)."""
-    from ocwm.testing import check_method
+def check(
+    method: MaybeMethod = None,
+    encoder: MaybeEncoder = None,
+    task: MaybeTask = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Check that a method or an encoder keeps the promises of its interface (for plugin authors).
 
+    An encoder has the sizes of its preset tiny; one that reads states needs a task that says what states look like.
+    """
     checks = []
-    for one in check_method(method):
+    for one in _suite(method, encoder, task):
         checks.append(one)
         if not as_json:
             print(
@@ -91,6 +114,22 @@ def check(method: Method, as_json: Json = False, debug: Debug = False) -> int:
     if as_json:
         print(json.dumps([vars(one) for one in checks], indent=1))
     return 0 if all(one.passed for one in checks) else 1
+
+
+def _suite(method: str | None, encoder: str | None, task: str | None) -> Iterator[Check]:
+    from ocwm.testing import check_encoder, check_method
+
+    if (method is None) == (encoder is None):
+        raise BenchError("one of --method and --encoder is needed, not both", "For example bench check --method my_wm.")
+    if method is not None:
+        return check_method(method)
+    assert encoder is not None
+    if task is None:
+        return check_encoder(encoder)
+    from ocwm.config import compose, instantiate
+
+    problem = instantiate(compose(method=None, task=task, preset="tiny").values.task)
+    return check_encoder(encoder, states=problem.states(videos=3, frames=7))
 
 
 def compose_config(

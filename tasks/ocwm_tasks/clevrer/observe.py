@@ -52,6 +52,25 @@ def state_observations(scenes: Sequence[Scene]) -> Observations:
     )
 
 
+def drawn_states(videos: int, frames: int) -> Observations:
+    """States in the form of `state_observations` that no simulation stands behind: objects on straight lines."""
+    rng = np.random.default_rng(0)
+    shape = (videos, 1, MAX_OBJECTS)
+    paths = [rng.uniform(-2, 2, (*shape, 2)) + rng.normal(0, 0.1, (*shape, 2)) * np.arange(frames)[:, None, None]]
+    for name, width in GROUPS[1:]:
+        values = np.ones(shape, dtype=np.int64) if name == "visible" else rng.integers(width, size=shape)
+        hot = np.eye(width)[values] if width > 1 else values[..., None]
+        paths.append(np.broadcast_to(hot, (videos, frames, MAX_OBJECTS, width)))
+    enters, leaves = rng.integers(0, frames // 2 + 1, shape), rng.integers(frames // 2 + 1, frames + 2, shape)
+    clock = np.arange(frames)[:, None]
+    return Observations(
+        ids=torch.arange(videos),
+        state=torch.from_numpy(np.concatenate(paths, axis=-1).astype(np.float32)),
+        visible=torch.from_numpy((enters <= clock) & (clock < leaves)),
+        groups=GROUPS,
+    )
+
+
 def pixel_observations(index: int, frames: NDArray[np.uint8]) -> Observations:
     """Frames (T, H, W, 3) of one video."""
     pixels = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))[None]

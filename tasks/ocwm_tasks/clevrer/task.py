@@ -15,7 +15,7 @@ from ocwm.errors import BenchError, suggest
 from ocwm.extraction import EXTRACTION_VERSION
 from ocwm.interfaces import Encoder, Reference, Task, WorldModel
 from ocwm.schemas import Seeds
-from ocwm.types import Metric
+from ocwm.types import Metric, Observations
 from ocwm.videos import Videos
 from ocwm_tasks.clevrer import measures
 from ocwm_tasks.clevrer.aloe.reasoner import VERSION as ALOE_VERSION
@@ -24,6 +24,7 @@ from ocwm_tasks.clevrer.evaluation import evaluate
 from ocwm_tasks.clevrer.generator.config import GeneratorConfig, generator_config
 from ocwm_tasks.clevrer.generator.make import VERSION
 from ocwm_tasks.clevrer.manifest import data_identity, generator_identity, slots_identity
+from ocwm_tasks.clevrer.observe import drawn_states
 from ocwm_tasks.clevrer.pipeline import TRAJECTORY_STEPS, Pipeline
 from ocwm_tasks.clevrer.precomputed import PrecomputedSlots
 from ocwm_tasks.clevrer.reader import open_dataset
@@ -215,6 +216,10 @@ class ClevrerTask(Task):
     def videos(self, workspace: Workspace, split: str) -> Videos:
         """Return the videos of "train", "dev" or "test"; those that the embedded data came without are rendered."""
         return Pipeline(self, workspace).videos(split)
+
+    def states(self, *, videos: int, frames: int) -> Observations:
+        """Objects on straight lines that come and go."""
+        return drawn_states(videos, frames)
 
     def data_make(self, workspace: Workspace, *, out: Path | None) -> DataReport:
         """Make the embedded data in the folder `out`, or in the cache."""
