@@ -57,7 +57,7 @@ def read_frames(path: Path, *, length: int) -> NDArray[np.uint8]:
                 raise BenchError(f"{path} holds no video", _HINT)
             for frame in container.decode(video=0):
                 if found < length:  # a long video is counted, not kept
-                    frames.append(colours.reformat(frame, format="rgb24", threads=1).to_ndarray())
+                    frames.append(np.asarray(colours.reformat(frame, format="rgb24", threads=1).to_ndarray(), np.uint8))
                 found += 1
     except av.error.FFmpegError as error:
         if found:
