@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ocwm import registry
-from ocwm.config import instantiate
+from ocwm.config import import_class, instantiate
 from ocwm.errors import BenchError
 from ocwm.interfaces import Encoder
 from ocwm.testing.checks import Check, PromiseError, apart, attempt, described, own_node, same_keys, unchanged
@@ -33,7 +33,7 @@ def check_encoder(
         name: of the encoder.
         preset: whose sizes it is built with, where its YAML has such.
         states: at least 2 videos of at least 2 frames, for an encoder that reads states, which look different in every
-            task; pixels are drawn here.
+            task; pixels are drawn here, whatever is given.
         node: its configuration, where it is not the YAML's.
 
     Raises:
@@ -41,6 +41,10 @@ def check_encoder(
     """
     plugin = registry.find("encoder", name)
     node = own_node(plugin, preset=preset) if node is None else node
+    reads = getattr(import_class(node), "reads", "")
+    if reads == "state" and states is None:
+        raise BenchError(f"the encoder {name} reads states, which look different in every task", "Add --task NAME.")
+    states = states if reads == "state" else None
     yield attempt("the YAML names a description and the class a version", lambda: described(plugin, node))
     yield attempt("the YAML's keys are the constructor's parameters", lambda: same_keys(plugin, node, positional=0))
     built = attempt("it can be built", lambda: _built(node))
@@ -48,9 +52,7 @@ def check_encoder(
     if not built.passed:
         return
     encoder: Encoder = instantiate(node)
-    if encoder.reads == "state" and states is None:
-        raise BenchError(f"the encoder {name} reads states, which look different in every task", "Add --task NAME.")
-    subject = _Subject(node, pixels() if encoder.reads == "pixels" or states is None else states)
+    subject = _Subject(node, pixels() if states is None else states)
     encodes = attempt("latents have the declared shape", subject.shapes)
     yield encodes
     if not encodes.passed:
