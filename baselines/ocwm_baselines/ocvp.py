@@ -36,7 +36,7 @@ class OCVP(WorldModel):
         skip_first_frame: leave out the first observed frame (of H, if there is more than one).
         image_loss: add the reconstruction error of the predicted slots.
         image_loss_weight: its weight; the slots have weight 1.
-        decoder, decoder_weights: the frozen decoder, see `ocwm_baselines.reconstruction`.
+        decoder, decoder_weights: another frozen decoder than the encoder's, see `ocwm_baselines.reconstruction`.
     """
 
     version: ClassVar[int] = 1
@@ -92,12 +92,19 @@ class OCVP(WorldModel):
             residual=residual,
         )
         # Built last: with and without it the same seed gives the same first weights.
-        self.image_loss = build_image_loss(image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights)
+        self.image_loss = build_image_loss(
+            spec, image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights
+        )
 
     @property
     def clip(self) -> ClipSpec:
         """History, future and stride of the training clips."""
         return ClipSpec(self.history_frames, self.pred_frames, self.frameskip)
+
+    @property
+    def wants_images(self) -> bool:
+        """With an image loss."""
+        return self.image_loss is not None
 
     def loss(self, batch: LatentBatch) -> dict[str, Tensor]:
         """Mean square error of a rollout from the history, a free one unless `teacher_forcing` is set.

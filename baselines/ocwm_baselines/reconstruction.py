@@ -1,7 +1,8 @@
 """The image term of a slot loss: predicted slots, seen through the frozen decoder of the encoder that made the slots.
 
-Baselines know no encoder. A decoder is named in the configuration: `method.decoder` is the dotted path of a callable
-that takes the file `method.decoder_weights` and returns a module with `decode`.
+Baselines know no encoder. The decoder comes with the spec of the latents, where the encoder has one. Another one can be
+named in the configuration: `method.decoder` is the dotted path of a callable that takes the file `method.decoder_weights`
+and returns a module with `decode`.
 
 Shape letters: B batch, K predicted frames, N slots, D slot dimension, h height, w width.
 """
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ocwm.errors import BenchError
-from ocwm.types import LatentBatch
+from ocwm.types import LatentBatch, LatentSpec
 
 _WITHOUT = "Or set method.image_loss=false, the variant without reconstruction."
 
@@ -82,12 +83,15 @@ def rollout_loss(
     return {"loss": loss, **parts}
 
 
-def build_image_loss(*, image_loss: bool, decoder: str | None, decoder_weights: str | None) -> ImageLoss | None:
+def build_image_loss(
+    spec: LatentSpec, *, image_loss: bool, decoder: str | None, decoder_weights: str | None
+) -> ImageLoss | None:
     """Build the image term from a method's keys; None where it is off.
 
     Args:
+        spec: of the latents, with the encoder's decoder.
         image_loss: whether there is one.
-        decoder: dotted path of a callable `(path of the weights) -> decoder`.
+        decoder: dotted path of a callable `(path of the weights) -> decoder`; None takes the encoder's.
         decoder_weights: file of trained decoder weights.
 
     Raises:
@@ -95,6 +99,14 @@ def build_image_loss(*, image_loss: bool, decoder: str | None, decoder_weights: 
     """
     if not image_loss:
         return None
+    if not decoder and not decoder_weights:
+        if spec.decoder is None:
+            raise BenchError(
+                "method.image_loss=true needs a frozen decoder of slots to images: the encoder has none, and "
+                "method.decoder is not set",
+                f"Choose an encoder that has one. {_WITHOUT}",
+            )
+        return ImageLoss(spec.decoder())
     for key, value in (("decoder", decoder), ("decoder_weights", decoder_weights)):
         if not value:
             raise BenchError(

@@ -86,7 +86,7 @@ class SlotFormer(WorldModel):
         image_loss: add the reconstruction error of the predicted slots (published); without it this is the variant
             "without reconstruction".
         image_loss_weight: its weight; the slots have weight 1.
-        decoder, decoder_weights: the frozen decoder, see `ocwm_baselines.reconstruction`.
+        decoder, decoder_weights: another frozen decoder than the encoder's, see `ocwm_baselines.reconstruction`.
     """
 
     version: ClassVar[int] = 1
@@ -124,12 +124,19 @@ class SlotFormer(WorldModel):
             dropout=dropout,
         )
         # Built last: with and without it the same seed gives the same first weights.
-        self.image_loss = build_image_loss(image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights)
+        self.image_loss = build_image_loss(
+            spec, image_loss=image_loss, decoder=decoder, decoder_weights=decoder_weights
+        )
 
     @property
     def clip(self) -> ClipSpec:
         """History, future and stride of the training clips."""
         return ClipSpec(self.rollouter.history_frames, self.pred_frames, self.frameskip)
+
+    @property
+    def wants_images(self) -> bool:
+        """With an image loss."""
+        return self.image_loss is not None
 
     def loss(self, batch: LatentBatch) -> dict[str, Tensor]:
         """Mean square error of a free rollout from the history.

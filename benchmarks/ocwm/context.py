@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ocwm.schemas import Seeds
     from ocwm.types import MetricValue
 
-_KEPT_BY_REPEATS = ("data", "frames", "slots", "quality")
+_KEPT_BY_REPEATS = ("data", "frames", "images", "slots", "quality")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Workspace:
 
         Args:
             name: of the stage; its costs are recorded under it. What comes before a dot groups stages ("slots.train"):
-                "data", "frames", "slots" and "quality" have nothing to do with training, so that a repeat of a run
+                "data", "frames", "images", "slots" and "quality" have nothing to do with training, so that a repeat of a run
                 uses them again.
             key: everything that the result depends on (JSON values); see `part`.
             build: writes the result into the (empty) folder that it is given.

@@ -112,6 +112,11 @@ class WorldModel(nn.Module, ABC):
     def clip(self) -> ClipSpec:
         """The clips that the model trains on."""
 
+    @property
+    def wants_images(self) -> bool:
+        """Whether `loss` needs `LatentBatch.images`."""
+        return False
+
     @abstractmethod
     def loss(self, batch: LatentBatch) -> dict[str, Tensor]:
         """Training loss of a batch of clips (B, T = clip.length, N, D): {"loss": scalar, parts...}."""

@@ -143,7 +143,11 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
     config, task = cell.config, cell.task
     threads = set_threads(config.runtime.threads)
     keep_freed_memory()
-    spec = LatentSpec(num_slots=cell.encoder.num_slots, slot_dim=cell.encoder.slot_dim)
+    spec = LatentSpec(
+        num_slots=cell.encoder.num_slots,
+        slot_dim=cell.encoder.slot_dim,
+        decoder=cell.encoder.decoder if cell.encoder.decodes else None,
+    )
     torch.manual_seed(config.seeds.model)  # a model draws its first weights from the global generator
     base = workspace(config, versions=cell.versions, data=cell.data, rebuild=rebuild)
     base.repeat = repeat

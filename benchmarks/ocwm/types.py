@@ -5,21 +5,30 @@ Shape letters: B batch, T time (frames), N slots, D slot dimension, F state feat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """What an encoder produces: everything that a world model must know to be built."""
+    """What an encoder produces: everything that a world model must know to be built.
+
+    Attributes:
+        num_slots, slot_dim: N and D.
+        action_dim, proprio_dim: widths A and P, 0 where there are none.
+        decoder: gives the encoder's frozen decoder of slots to images, a module with `decode(slots (B, T, N, D)) ->
+            images (B, T, 3, h, w)`; None where the encoder has none.
+    """
 
     num_slots: int
     slot_dim: int
     action_dim: int = 0
     proprio_dim: int = 0
+    decoder: Callable[[], nn.Module] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from ocwm.context import RunContext, Workspace
 from ocwm.errors import BenchError
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 Key = dict[str, Any]
 NAMES = tuple(ORIGINS)
-REPORT = "extraction.json"
+REPORT, IMAGES = "extraction.json", "images.npy"
 
 
 class DataStages:
@@ -218,3 +220,21 @@ class DataStages:
             f"slots.{name}: {found.frames:,} frames encoded in {found.seconds:,.1f} s, "
             f"{found.frames_per_second:,.0f} frames/s on {context.device}"
         )
+
+    def images(self, name: str) -> NDArray[np.float16]:
+        """Observed frames of a split as the encoder's decoder gives them, (V, T, 3, h, w), a memory map."""
+
+        def build(folder: Path) -> None:
+            videos, encoder = self.videos(name), self.context.encoder
+            with (folder / IMAGES).open("wb") as file, self.context.progress(f"images {name}", len(videos)) as bar:
+                for video in range(len(videos)):
+                    pixels = np.ascontiguousarray(videos.frames(video, 0, videos.observed).transpose(0, 3, 1, 2))
+                    shown = encoder.target_images(torch.from_numpy(pixels)[None])[0].numpy().astype("<f2")
+                    if video == 0:
+                        header = {"descr": "<f2", "fortran_order": False, "shape": (len(videos), *shown.shape)}
+                        np.lib.format.write_array_header_1_0(file, header)
+                    file.write(shown.tobytes())
+                    bar.update(1)
+
+        folder = self.context.stage(f"images.{name}", self.slots_key(name), build)
+        return cast("NDArray[np.float16]", np.load(folder / IMAGES, mmap_mode="r"))

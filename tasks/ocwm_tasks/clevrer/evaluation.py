@@ -133,6 +133,11 @@ def _add_symbolic(
     facts = {s.index: World.from_scene(s) for s in measured.scenes} if embedded else None
     shown = idle_future(reading) if predicted is None and embedded else reading
     removal, free = _removals(pipeline, predicted)
+    if embedded and removal is None:
+        questions = [
+            {**scene, "questions": [q for q in scene["questions"] if q["question_type"] != "counterfactual"]}
+            for scene in questions
+        ]
 
     def ask(source: RemovalSource | None) -> tuple[SymbolicOutcome, dict[str, float]]:
         return answer_questions(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocwm.encoder_quality import QUALITY_VERSION, frames_to_encode, measure_quality
+from ocwm.errors import BenchError
 from ocwm.interfaces import Reference, WorldModel
 from ocwm.trainer_config import TrainerConfig
 from ocwm.types import ClipSpec
@@ -169,13 +170,20 @@ class Pipeline(DataStages):
         model = self.context.model
         if isinstance(model, Reference):
             return []
+        if model.wants_images and not (self.task.reads_videos and self.context.encoder.decodes):
+            raise BenchError(
+                f"method.image_loss=true needs frames, and the encoder {self.context.config.encoder.name} has no decoder "
+                "of slots to images",
+                "Choose an encoder that has one, or set method.image_loss=false.",
+            )
         config = TrainerConfig(**self.context.config.trainer)
 
         def build(folder: Path) -> None:
             train = self.latents("train")
             seen = train.latents if self.native else train.latents[:, : self.observed]
             visible = train.visible[:, : seen.shape[1]] if self.task.entry_filter else None
-            clips = ClipSet(seen, self.clip, visible=visible)
+            images = self.images("train") if model.wants_images else None
+            clips = ClipSet(seen, self.clip, visible=visible, images=images)
             work = self.context.work("world_model", self.model_key)
             with self.context.progress("world model", config.max_steps) as bar:
                 train_world_model(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +31,19 @@ class ClipSet:
         visible: (V, T, n) bool, whether each object is in view. Given, clips in which an object enters after the first
             history frames are left out: nobody can predict an object that has not been seen (the filter that was
             published with SlotFormer; the released C-JEPA trains on all clips).
+        images: (V, T, 3, h, w), the frames as the encoder's decoder gives them, for methods that want them.
     """
 
     def __init__(
-        self, latents: NDArray[np.float32], clip: ClipSpec, *, visible: NDArray[np.bool_] | None = None
+        self,
+        latents: NDArray[np.float32],
+        clip: ClipSpec,
+        *,
+        visible: NDArray[np.bool_] | None = None,
+        images: NDArray[np.float16] | None = None,
     ) -> None:
         self.latents = latents
+        self.images = images
         starts = latents.shape[1] - clip.span + 1
         if starts < 1:
             raise ValueError(f"videos of {latents.shape[1]} frames hold no clip of {clip.span} frames")
@@ -57,9 +65,13 @@ class ClipSet:
 
     def batch(self, indices: NDArray[np.int64], generator: np.random.Generator) -> LatentBatch:
         """Clips (B, L, N, D) of the given indices; nothing is drawn."""
-        videos, starts = self.videos[indices], self.starts[indices]
-        clips = self.latents[videos[:, None], starts[:, None] + self.offsets]
-        return LatentBatch(torch.from_numpy(np.ascontiguousarray(clips, dtype=np.float32)))
+        videos, frames = self.videos[indices, None], self.starts[indices, None] + self.offsets
+        clips = _gather(self.latents, videos, frames)
+        return LatentBatch(clips, images=None if self.images is None else _gather(self.images, videos, frames))
+
+
+def _gather(values: NDArray[Any], videos: NDArray[np.int64], frames: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values[videos, frames], dtype=np.float32))
 
 
 @torch.no_grad()

@@ -112,7 +112,9 @@ def test_tables_keep_pixels_apart_from_states_and_name_the_encoders(home: Path) 
     assert "state encoder" in state.title
     assert "pixels encoder" in pixels.title
     assert pixels.encoders == ("savi", "videosaur")
-    assert [pixels.name_of(row) for row in pixels.rows] == ["copy_last on savi", "copy_last on videosaur"]
+    assert [pixels.name_of(row) for row in pixels.rows] == [
+        f"copy_last (encoder.num_slots=6) on {name}" for name in ("savi", "videosaur")
+    ]
 
 
 def test_show_names_the_stages_and_what_is_known_of_the_encoder(home: Path) -> None:
@@ -189,6 +191,21 @@ def test_what_can_not_work_is_refused_in_one_line(
     assert named in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_image_loss_sees_the_frames_through_the_decoder_of_the_encoder(home: Path) -> None:
+    record = measure(home, "slotformer", "savi", "method.image_loss=true")
+    curve = record.curves["world_model"]
+    assert all(row["loss_images"] > 0 for row in curve)
+    assert curve[0]["loss"] == pytest.approx(curve[0]["loss_slots"] + curve[0]["loss_images"], rel=1e-5)
+    (images,) = (np.load(path, mmap_mode="r") for path in home.glob("cache/images.train/*/images.npy"))
+    assert images.shape == (6, 128, 3, 16, 16)
+    assert -1 <= images.min() < images.max() <= 1
+    plain = measure(home, "slotformer", "savi")
+    assert "loss_images" not in plain.curves["world_model"][0]
+    for encoder, setting in (("state", []), ("videosaur", [SLOTS["videosaur"]])):
+        with pytest.raises(BenchError, match=r"image_loss=true needs a frozen decoder .* the encoder has none"):
+            run(cell(home, "ocvp_seq", encoder, *setting, "method.image_loss=true"))
 
 
 def test_pooled_patches_are_few_enough(tmp_path: Path) -> None:
