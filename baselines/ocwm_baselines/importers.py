@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ocwm.errors import BenchError
-from ocwm.importer import Imported, Shapes, WeightsImporter, split_names
+from ocwm.importer import EVALUATED, Imported, Shapes, WeightsImporter, split_names
 from ocwm.types import LatentSpec
 from ocwm_baselines.dino_wm import DinoWorldModel
 from ocwm_baselines.ocvp import OCVP
@@ -52,7 +52,7 @@ class SlotFormerImporter(WeightsImporter):
             build=lambda: SlotFormer(LatentSpec(num_slots=1, slot_dim=slot_dim), heads=heads, **sizes),
             sizes={"slot_dim": slot_dim, **sizes},
             assumed={"heads": _SLOTFORMER_HEADS, "pred_frames": 10, "frameskip": 2, "num_slots": "any"},
-            use=("--method", "slotformer", *_overrides(sizes), f"method.heads={_SLOTFORMER_HEADS}"),
+            use=("--method", "slotformer", *_overrides(sizes), f"method.heads={_SLOTFORMER_HEADS}", *EVALUATED),
             dropped=dropped,
         )
 
@@ -97,7 +97,7 @@ class OCVPImporter(WeightsImporter):
                 "frameskip": 2,
                 "num_slots": "any",
             },
-            use=("--method", method, *_overrides(sizes), f"method.heads={heads}"),
+            use=("--method", method, *_overrides(sizes), f"method.heads={heads}", *EVALUATED),
         )
 
 
@@ -168,7 +168,7 @@ class DinoImporter(WeightsImporter):
                 "action_repeat": 1,
                 "proprio_repeat": 1,
             },
-            use=("--method", "dino_wm", *_overrides({**sizes, **settings})),
+            use=("--method", "dino_wm", *_overrides({**sizes, **settings}), *EVALUATED),
             dropped=dropped,
             notes=("dino_wm_reg and oc_dino_wm are the same class: --method says what the tokens were",),
         )

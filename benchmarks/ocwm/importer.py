@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+EVALUATED = ("trainer.init={file}", "trainer.max_steps=0")  # how a run takes a world model as it is
+
 
 @dataclass(frozen=True)
 class Dropped:

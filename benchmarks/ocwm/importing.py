@@ -93,7 +93,7 @@ def _import_weights(
     if check is not None:
         order = importers[name].frame_order(imported, read_first_frames(check, count=_CHECKED_FRAMES))
     stored = {key: tensor.float() if tensor.dtype in _WIDENED else tensor for key, tensor in imported.tensors.items()}
-    meta = {"imported": name, "from": path.name, "sha256": sha256_of_file(path), "sizes": dict(imported.sizes)}
+    meta = {"imported": name, "sha256": sha256_of_file(path), "sizes": dict(imported.sizes)}
     save(target, stored, meta)
     facts = file_facts(path, name, file, imported, output=target, order=order, sha256=sha256_of_file(target))
     return DataReport(facts, text_of(facts))

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ocwm.importer import Imported, Shapes, WeightsImporter, split_names
+from ocwm.importer import EVALUATED, Imported, Shapes, WeightsImporter, split_names
 from ocwm_methods.predictor import MaskedSlotPredictor
 
 _HEADS = 16  # of every published checkpoint
@@ -84,6 +84,7 @@ class CJEPAImporter(WeightsImporter):
                 *(f"method.{key}={value}" for key, value in sizes.items()),
                 f"method.heads={_HEADS}",
                 *(() if token else ("method.extra_mask_token=false",)),
+                *EVALUATED,
             ),
             dropped=dropped,
             notes=notes,

@@ -92,6 +92,16 @@ def test_an_existing_output_is_kept_unless_forced(capsys: pytest.CaptureFixture[
     assert "is the published file itself" in error_of(capsys)
 
 
+def test_the_same_file_under_another_name_becomes_the_same_file(file: Path, tmp_path: Path) -> None:
+    written = []
+    for number in range(4):  # the place and the moment must not matter either: runs are told apart by the hash
+        moved = file.rename(tmp_path / f"{number}.pth")
+        assert main(["import", str(moved)]) == 0
+        written.append((tmp_path / f"{number}.linear_demo.safetensors").read_bytes())
+        file = moved
+    assert len(set(written)) == 1
+
+
 def test_a_full_disk_leaves_nothing(
     capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

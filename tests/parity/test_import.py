@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from stand_ins import PACKAGE, foreign, pickled_module, save
 from test_vectors import CHECKS
@@ -21,6 +22,8 @@ from ocwm.config import compose, instantiate
 from ocwm.errors import BenchError
 from ocwm.importing import import_published
 from ocwm.types import Observations
+from ocwm_tasks.clevrer.aloe.network import Aloe, AloeSizes
+from ocwm_tasks.clevrer.aloe.reasoner import AloeConfig, AloeReasoner
 
 Weights = Mapping[str, Tensor]
 
@@ -216,6 +219,33 @@ def test_the_overrides_of_the_report_build_the_encoder(tmp_path: Path) -> None:
     latents, _ = encoder.encode(Observations(ids=torch.arange(len(frames)), pixels=frames))
     golden.compare("out.post_slots", latents.latents)
     assert encoder.weights == facts["sha256"]
+
+
+@pytest.mark.parametrize("case", ["slotformer", "ocvp_seq", "ocvp_par", "dino_wm", "dino_wm, tokens", "cjepa"])
+def test_the_overrides_of_the_report_are_those_of_a_run(tmp_path: Path, case: str) -> None:
+    _, vector, nest, _ = CASES[case]
+    facts = import_published(save(tmp_path / "a.pth", nest(weights(vector)))).facts
+    flag, method, *overrides = facts["use"]
+    assert flag == "--method"
+    values = compose(method=method, task="clevrer", overrides=overrides).values
+    assert values.trainer.init == facts["output"]
+    assert values.trainer.max_steps == 0
+    assert values.method.depth == facts["sizes"]["depth"]
+
+
+def test_a_reasoner_of_the_published_vocabulary_can_be_evaluated(tmp_path: Path) -> None:
+    network = Aloe(AloeSizes(layers=2, head_dim=14, heads=2, word_dim=10, num_slots=7, frames=8, slot_dim=24))
+    facts = import_published(save(tmp_path / "model_400.pth", trained(network.state_dict()))).facts
+    assert facts["assumed"]["frames"] == 8
+    overrides = [text.strip("'") for text in facts["use"]]
+    values = compose(method="slotformer", task="clevrer", overrides=overrides).values
+    aloe = AloeConfig.of(OmegaConf.to_container(values.task.aloe))
+    again = AloeReasoner(aloe, num_slots=7, slot_dim=24)
+    again.load(Path(facts["output"]))
+    same(again.network.state_dict(), network.state_dict())
+    assert again.trainer.max_steps == 0
+    odd = trained(weights("aloe_forward"))
+    assert import_published(save(tmp_path / "odd.pth", odd)).facts["use"] == []
 
 
 def test_half_precision_keeps_its_values_and_tied_tensors_are_stored_apart(tmp_path: Path) -> None:

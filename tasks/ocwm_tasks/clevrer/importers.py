@@ -62,6 +62,16 @@ class AloeImporter(WeightsImporter):
                 f"{words} words and {answers} answers: another vocabulary than the published {published.words}"
             )
 
+        settings = {**sizes, "head_dim": head_dim, "heads": heads, "word_dim": word_dim, "frames": frames}
+        settings |= {"share_video": "false", "whiten": "false"}
+        use = (
+            *(f"task.aloe.{key}={value}" for key, value in settings.items()),
+            "task.aloe.trainer.init={file}",
+            "task.aloe.trainer.max_steps=0",
+        )
+        if (words, answers) != (published.words, published.answers) or not known:
+            use = ()
+
         def build() -> Aloe:
             built = AloeSizes(
                 frames=frames,
@@ -84,7 +94,7 @@ class AloeImporter(WeightsImporter):
             build=build,
             sizes={"slot_dim": slot_dim, "width": width, **sizes, "words": words, "answers": answers},
             assumed=assumed,
-            use=(),
+            use=use,
             notes=notes,
         )
 
