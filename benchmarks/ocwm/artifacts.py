@@ -127,7 +127,7 @@ class Cache:
                 raise _damaged(path, f"{name} is missing")
             if (size := file.stat().st_size) != expected["size"]:
                 raise _damaged(path, f"{name} has {size} bytes instead of {expected['size']}")
-            if verify and _sha256(file) != expected["sha256"]:
+            if verify and sha256_of_file(file) != expected["sha256"]:
                 raise _damaged(path, f"{name} has another content")
 
 
@@ -153,7 +153,8 @@ def locked(path: Path, name: str) -> Iterator[None]:
 def _write_manifest(folder: Path, *, name: str, key: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listed = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)} for path in files
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256_of_file(path)}
+        for path in files
     }
     manifest = folder / _MANIFEST
     manifest.write_text(
@@ -183,6 +184,7 @@ def _publish(temporary: Path, path: Path) -> None:
         os.close(folder)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 (hexadecimal) of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,12 +49,13 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
     """
     copies = {name: _independent(tensor) for name, tensor in tensors.items()}
     text = json.dumps(meta)
-    content = serialize(copies, metadata={_HEADER: text, _DIGEST: _digest(copies, text)})
+    header, content = _ordered(serialize(copies, metadata={_HEADER: text, _DIGEST: _digest(copies, text)}))
     temporary = path.with_name(_PARTIAL.format(name=path.name, process=os.getpid()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
+                file.write(header)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -115,9 +116,33 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], *, source: Pat
     model.load_state_dict(dict(tensors))
 
 
+def initial_weights(init: str, *, key: str) -> Path:
+    """Return the file that a setting names as weights to start from.
+
+    Raises:
+        BenchError: it is not there.
+    """
+    path = Path(init).expanduser()
+    if not path.is_file():
+        raise BenchError(f"no weights at {key}={init}", "Name a file that `bench import` or a training has written.")
+    return path
+
+
 def _independent(tensor: Tensor) -> Tensor:
     """Return a contiguous CPU copy; the file format refuses tensors that share memory (tied weights)."""
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _ordered(serialized: bytes) -> tuple[bytes, memoryview]:
+    """Return header and data of a safetensors file with the keys of the header in a fixed order.
+
+    The library writes the metadata in an order that changes from call to call, and weights are told apart by the hash of
+    their file.
+    """
+    size = int.from_bytes(serialized[:8], "little")
+    text = json.dumps(json.loads(serialized[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data stays aligned
+    return len(text).to_bytes(8, "little") + text, memoryview(serialized)[8 + size :]
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

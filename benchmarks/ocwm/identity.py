@@ -3,7 +3,8 @@
 That is the resolved configuration of method, encoder, task, trainer (methods only: a reference trains nothing) and
 seeds, the preset, the version of every component, and the manifest of the data. The runtime group, `task.root` and
 keys that have their neutral value or are neutral at any value (see conf/identity_neutral.yaml) are left out. So is the
-place of an encoder's weights (`encoder.weights`): their sha256 stands for them, and they may be moved.
+place of an encoder's weights (`encoder.weights`), and of those that a training starts from (`trainer.init`): their sha256
+stands for them, and they may be moved.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def identity_part(config: DictConfig, name: str, *, versions: Mapping[str, Any],
     if rest:
         return value
     part = {"config": value, "version": versions.get(group)}
-    return {**part, "weights": versions["weights"]} if group == "encoder" and versions.get("weights") else part
+    hashed = {"encoder": "weights", "trainer": "init"}.get(group, "")
+    return {**part, hashed: versions[hashed]} if versions.get(hashed) else part
 
 
 def never_numbers(key: str, names: Mapping[str, str]) -> bool:

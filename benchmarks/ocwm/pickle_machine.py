@@ -15,7 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocwm.errors import BenchError
-from ocwm.pickle_builders import NESTED, TORCH_STORAGES, Global, Pending, RefusedError, call, complete, look_up
+from ocwm.pickle_builders import (
+    NESTED,
+    TORCH_STORAGES,
+    Global,
+    Pending,
+    Record,
+    RefusedError,
+    call,
+    complete,
+    look_up,
+    record,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +78,7 @@ class PickleMachine:
         sink: takes each finished array; None keeps the arrays in the result.
         storages: finds the storages of a torch file; None where there are none.
         nested: reads the bytes of a torch file inside the pickle.
+        foreign: takes the names of foreign classes, whose objects come as `Record`; None refuses them.
     """
 
     def __init__(
@@ -77,12 +89,14 @@ class PickleMachine:
         sink: Sink | None = None,
         storages: Storages | None = None,
         nested: Callable[[bytes], Any] | None = None,
+        foreign: set[str] | None = None,
     ) -> None:
         self._source = source
         self._where = where
         self._sink = sink
         self._storages = storages
         self._nested = nested
+        self._foreign = foreign
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
@@ -160,6 +174,8 @@ class PickleMachine:
         self._stack[start:] = [tuple(self._stack[start:])]
 
     def _container(self, kind: type) -> Any:
+        if isinstance(top := self._stack[-1], Record):
+            return top.entries if kind is dict else top.items
         if type(self._stack[-1]) is not kind:
             raise TypeError(f"expected a {kind.__name__}, found a {type(self._stack[-1]).__name__}")
         return self._stack[-1]
@@ -175,7 +191,7 @@ class PickleMachine:
     def _fill(self, kind: type) -> None:
         values = self._pop_mark()
         container = self._container(kind)
-        if kind is list:
+        if isinstance(container, list):
             container.extend(values)
         else:
             container.update(_pairs(values) if kind is dict else values)
@@ -184,16 +200,38 @@ class PickleMachine:
 
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
-        self._stack.append(look_up(str(module), str(name)))
+        self._stack.append(self._look_up(str(module), str(name)))
+
+    def _look_up(self, module: str, name: str) -> Any:
+        return look_up(module, name, foreign=self._foreign)
+
+    def _new_object(self, _: Any) -> None:
+        arguments, kind = self._stack.pop(), self._stack.pop()
+        self._stack.append(record(kind, arguments, foreign=self._foreign))
+
+    def _new_object_by_name(self, _: Any) -> None:
+        names, arguments, kind = self._stack.pop(), self._stack.pop(), self._stack.pop()
+        self._stack.append(record(kind, (*arguments, names), foreign=self._foreign))
+
+    def _instance(self, named: str | None) -> None:
+        """Operations of the oldest protocols: the class is named beside them, or lies before the arguments."""
+        kind = self._look_up(*named.split(" ", 1)) if named is not None else None
+        arguments = self._pop_mark()
+        if kind is None:
+            kind = arguments.pop(0)
+        self._stack.append(record(kind, arguments, foreign=self._foreign))
 
     def _reduce(self, _: Any) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
+        if isinstance(function, Record):  # a foreign function that a foreign function has made
+            self._stack.append(record(function, arguments, foreign=self._foreign))
+            return
         if not isinstance(function, Global):
             raise TypeError(f"a {type(function).__name__} is called")
         if (function.module, function.name) == NESTED and self._nested is not None:
             value = self._nested(*arguments)
         else:
-            value = call(function, arguments)
+            value = call(function, arguments, foreign=self._foreign)
         if isinstance(value, np.ndarray):
             value = self._hand_over(value, depth=1)
         self._stack.append(value)
@@ -202,6 +240,9 @@ class PickleMachine:
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, dict):
             return  # attributes of an OrderedDict, such as the versions beside a state_dict
+        if isinstance(target, Record):
+            target.state = state
+            return
         if not isinstance(target, Pending):
             raise RefusedError(f"state of a {type(target).__name__}")
         built = complete(target, state)
@@ -220,9 +261,13 @@ class PickleMachine:
         return self._sink(name if isinstance(name, str) else None, array)
 
     def _persistent(self, _: Any) -> None:
-        kind, storage, key, _location, elements, *_view = self._stack.pop()
+        kind, *parts = self._stack.pop()
+        if kind == "module" and self._foreign is not None:  # a class with its source text, in old torch files
+            self._stack.append(parts[0])
+            return
         if self._storages is None or kind != "storage":
-            raise RefusedError(f"persistent id {key}")
+            raise RefusedError(f"persistent id {kind}")
+        storage, key, _location, elements, *_view = parts
         self._stack.append(self._storages(TORCH_STORAGES[storage.name], str(key), int(elements)))
 
 
@@ -265,9 +310,13 @@ _OPERATIONS: dict[str, Callable[[PickleMachine, Any], None]] = {
     "APPENDS": lambda machine, _: machine._fill(list),
     "SETITEMS": lambda machine, _: machine._fill(dict),
     "ADDITEMS": lambda machine, _: machine._fill(set),
-    "GLOBAL": lambda machine, argument: machine._stack.append(look_up(*argument.split(" ", 1))),
+    "GLOBAL": lambda machine, argument: machine._stack.append(machine._look_up(*argument.split(" ", 1))),
     "STACK_GLOBAL": PickleMachine._stack_global,
     "REDUCE": PickleMachine._reduce,
     "BUILD": PickleMachine._build,
+    "NEWOBJ": PickleMachine._new_object,
+    "NEWOBJ_EX": PickleMachine._new_object_by_name,
+    "INST": PickleMachine._instance,
+    "OBJ": PickleMachine._instance,
     "BINPERSID": PickleMachine._persistent,
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ocwm.sections import counted
 from ocwm.store import Record
 
-_FREE = ("method", "trainer")  # components whose version may differ between a run and its references
+_FREE = ("method", "trainer", "init")  # components whose version may differ between a run and its references
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import yaml
 from ocwm.errors import BenchError, suggest
 
 GROUP = "ocwm.plugins"
-KINDS = ("method", "reference", "encoder", "task", "trainer", "preset", "suite")
-_BUILT = ("method", "reference", "encoder", "task")  # kinds whose YAML names a class
+KINDS = ("method", "reference", "encoder", "task", "importer", "trainer", "preset", "suite")
+_BUILT = ("method", "reference", "encoder", "task", "importer")  # kinds whose YAML names a class
 
 
 @dataclass(frozen=True)

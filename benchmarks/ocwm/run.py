@@ -14,7 +14,8 @@ import torch
 from omegaconf import OmegaConf
 
 from ocwm import registry, store
-from ocwm.artifacts import Cache, locked
+from ocwm.artifacts import Cache, locked, sha256_of_file
+from ocwm.checkpoint import initial_weights, load, load_weights
 from ocwm.config import Config, import_class, instantiate
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.costs import Costs
@@ -86,6 +87,7 @@ def prepare(config: Config) -> Cell:
         "encoder": encoder.version,
         "task": task.version,
         **({"trainer": TRAINER_VERSION} if issubclass(method_class, WorldModel) else {}),
+        **({"init": sha256_of_file(init)} if (init := _init(config)) is not None else {}),
         **({"weights": encoder.weights} if encoder.weights else {}),
         **task.versions(),
     }
@@ -154,7 +156,7 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
     context = RunContext(
         **{name: value for name, value in vars(base).items() if not name.startswith("_")},
         device=cell.device,
-        model=instantiate(config.values.method, spec),
+        model=_model(config, spec),
         encoder=cell.encoder,
     )
     _announce(cell, context, threads=threads)
@@ -180,12 +182,27 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
     return store.read_record(path)
 
 
+def _init(config: Config) -> Path | None:
+    """Return the file of weights that the training starts from."""
+    init: str | None = config.values.trainer.init
+    return None if init is None else initial_weights(init, key="trainer.init")
+
+
+def _model(config: Config, spec: LatentSpec) -> WorldModel | Reference:
+    model: WorldModel | Reference = instantiate(config.values.method, spec)
+    if isinstance(model, WorldModel) and (path := _init(config)) is not None:
+        load_weights(model, load(path).tensors, source=path)
+    return model
+
+
 def _refuse(config: Config, method_class: type[WorldModel] | type[Reference], task: Task, encoder: Encoder) -> None:
     """Raise BenchError where the pair can't work, before anything is computed."""
     method, name = config.plugins["method"], config.plugins["task"].name
     base = WorldModel if method.kind == "method" else Reference
     if not issubclass(method_class, base):
         raise BenchError(f"{method.path} is a {method.kind} but its class is no {base.__name__}")
+    if base is Reference and config.values.trainer.init is not None:
+        raise BenchError(f"trainer.init is set, and the reference {method.name} has no weights", "Leave it out.")
     lacking = sorted(task.needs - method_class.capabilities) if issubclass(method_class, WorldModel) else []
     reason = f"it lacks the capability {', '.join(lacking)}" if lacking else task.refuses(method_class, encoder)
     if reason:

@@ -17,7 +17,13 @@ from ocwm.store import Record
 
 _DATA_ORDER = ("embedded", "official", "trajectories")
 _PRESET_ORDER = ("tiny", "smoke", "mini", "standard", "paper")
-_OWN_VERSIONS = ("method", "trainer", "encoder", "weights")  # differ from row to row; all others belong to the section
+_OWN_VERSIONS = (
+    "method",
+    "trainer",
+    "init",
+    "encoder",
+    "weights",
+)  # differ from row to row; all others belong to the section
 
 
 @dataclass(frozen=True)

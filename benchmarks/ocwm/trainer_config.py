@@ -32,6 +32,8 @@ class TrainerConfig:
         checkpoint_seconds: seconds between checkpoints; cannot change a number.
         log_every: updates that one point of the learning curve averages over.
         eval_every: updates between validations, 0 for none.
+        init: file of weights to start from, of `bench import` or of another run; with max_steps 0 they are evaluated as
+            they are. Its sha256 stands for it in a run's identity. None starts from the seed.
 
     Raises:
         BenchError: for a value outside its range, naming the key.
@@ -50,12 +52,13 @@ class TrainerConfig:
     checkpoint_seconds: float = 30.0
     log_every: int = 50
     eval_every: int = 0
+    init: str | None = None
 
     def __post_init__(self) -> None:
         for key, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if (value := getattr(self, key)) not in known:
                 raise BenchError(f"unknown trainer.{key} '{value}'", suggest(str(value), known))
-        for key, low in (("max_steps", 1), ("batch_size", 1), ("log_every", 1), ("eval_every", 0)):
+        for key, low in (("max_steps", 0 if self.init else 1), ("batch_size", 1), ("log_every", 1), ("eval_every", 0)):
             if (value := getattr(self, key)) < low:
                 raise BenchError(f"trainer.{key} is {value}", f"It must be at least {low}.")
         for key in ("weight_decay", "grad_clip", "checkpoint_seconds"):
@@ -68,7 +71,7 @@ class TrainerConfig:
             raise BenchError(f"trainer.lr is {self.lr}", "It must be more than 0.")
 
     def scientific(self) -> dict[str, Any]:
-        """Return the settings that can change a number: all but checkpoint_seconds."""
+        """Return the settings that can change a number: all but checkpoint_seconds, and `init`, whose contents can."""
         settings = asdict(self)
-        del settings["checkpoint_seconds"]
+        del settings["checkpoint_seconds"], settings["init"]
         return settings

@@ -48,17 +48,22 @@ def stream_arrays(file: IO[bytes], *, size: int, where: str, sink: Sink) -> Any:
     return PickleMachine(FileSource(file, size=size), where=where, sink=sink).run()
 
 
-def load_torch(path: Path) -> Any:
+def load_torch(path: Path, *, foreign: set[str] | None = None) -> Any:
     """Return what a file of `torch.save` holds (both file formats), on the CPU; parameters come as tensors.
+
+    Args:
+        path: the file.
+        foreign: takes the names of foreign classes, whose objects come as `ocwm.pickle_builders.Record`, still without
+            importing or calling anything; None refuses them.
 
     Raises:
         BenchError: the file is missing, damaged, truncated, or holds a class that is not allowed (named).
     """
     with _open(path) as file:
         if zipfile.is_zipfile(file):
-            return _load_zip(file, where=str(path))
+            return _load_zip(file, where=str(path), foreign=foreign)
         file.seek(0)
-        return _load_legacy(file, size=path.stat().st_size, where=str(path))
+        return _load_legacy(file, size=path.stat().st_size, where=str(path), foreign=foreign)
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -72,7 +77,7 @@ def _nested(where: str) -> Any:
     return lambda data: _load_legacy(io.BytesIO(data), size=len(data), where=where)
 
 
-def _load_zip(file: IO[bytes], *, where: str) -> Any:
+def _load_zip(file: IO[bytes], *, where: str, foreign: set[str] | None) -> Any:
     """Read the format that torch writes since 1.6: a zip file with a pickle and one entry for each storage."""
     import torch
 
@@ -82,7 +87,7 @@ def _load_zip(file: IO[bytes], *, where: str) -> Any:
             names = archive.namelist()
             main = next((name for name in names if name.endswith("/data.pkl")), None)
             if main is None:
-                raise BenchError(f"{where} is a zip file, but not one that torch wrote")
+                raise BenchError(f"{where} is a zip file, but not one that torch wrote", "Unpack archives first.")
             folder = main.removesuffix("data.pkl")
             order = archive.read(f"{folder}byteorder").decode() if f"{folder}byteorder" in names else "little"
             if order != sys.byteorder:
@@ -99,12 +104,12 @@ def _load_zip(file: IO[bytes], *, where: str) -> Any:
 
             data = archive.read(main)
             source = FileSource(io.BytesIO(data), size=len(data))
-            return PickleMachine(source, where=where, storages=storage).run()
+            return PickleMachine(source, where=where, storages=storage, foreign=foreign).run()
     except zipfile.BadZipFile as error:
         raise BenchError(f"{where} is damaged ({error})", "Copy or download it again.") from error
 
 
-def _load_legacy(file: IO[bytes], *, size: int, where: str) -> Any:
+def _load_legacy(file: IO[bytes], *, size: int, where: str, foreign: set[str] | None = None) -> Any:
     """Read the format that torch wrote before 1.6: five pickles in a row, then the raw storages."""
     import torch
 
@@ -120,7 +125,7 @@ def _load_legacy(file: IO[bytes], *, size: int, where: str) -> Any:
         return storages[key]
 
     def read() -> Any:
-        return PickleMachine(source, where=where, storages=storage).run()
+        return PickleMachine(source, where=where, storages=storage, foreign=foreign).run()
 
     magic, protocol = read(), read()
     if (magic, protocol) != (_TORCH_MAGIC, _TORCH_PROTOCOL):

@@ -45,6 +45,8 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
         pretrained: DINOv2 that a training starts from: hub model, folder, or "random"; not read where there are weights.
         first_iterations, iterations: rounds of slot attention in a video's first frame and in all others.
         predictor_heads: heads of the predictor.
+        with_decoder: whether there is a decoder, which only the training needs; weights that were published as a part of a
+            world model have none.
         decoder_heads, decoder_blocks, renderer_dim: sizes of the decoder.
         temperature, similarity_weight: of the similarity loss; 0.15 and 0.3 for CLEVRER, 0.25 and 0.25 for Push-T.
         weights: safetensors file with the published names (backbone included), or "random".
@@ -67,6 +69,7 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
         first_iterations: int = 3,
         iterations: int = 2,
         predictor_heads: int = 4,
+        with_decoder: bool = True,
         decoder_heads: int = 4,
         decoder_blocks: int = 3,
         renderer_dim: int = 1024,
@@ -91,7 +94,7 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
         self.pretrained = pretrained
         self.sizes: dict[str, Any] = {
             "slot_dim": slot_dim,
-            "patches": (image_size // patch) ** 2,
+            "patches": (image_size // patch) ** 2 if with_decoder else None,
             "first_iterations": first_iterations,
             "iterations": iterations,
             "predictor_heads": predictor_heads,

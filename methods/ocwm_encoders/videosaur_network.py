@@ -98,7 +98,7 @@ class VideoSAUR(nn.Module):
     Args:
         backbone: a DINOv2, or the sizes of one to be built untrained.
         slot_dim: width D.
-        patches: patches P of a frame, which the decoder's positions are for.
+        patches: patches P of a frame, which the decoder's positions are for; None leaves the decoder out.
         predictor_heads, first_iterations, iterations: see `Processor`.
         decoder_heads, decoder_blocks, renderer_dim: see `SlotMixer`.
         similarity: settings of the similarity loss.
@@ -112,7 +112,7 @@ class VideoSAUR(nn.Module):
         backbone: nn.Module | Mapping[str, Any],
         *,
         slot_dim: int = 128,
-        patches: int = 196,
+        patches: int | None = 196,
         predictor_heads: int = 4,
         first_iterations: int = 3,
         iterations: int = 2,
@@ -136,8 +136,9 @@ class VideoSAUR(nn.Module):
         self.processor = Wrapped(
             Processor(slot_dim, heads=predictor_heads, first_iterations=first_iterations, iterations=iterations)
         )
-        self.decoder = Wrapped(
-            SlotMixer(
+        self.decoder: Wrapped[SlotMixer] | None = None
+        if patches is not None:
+            mixer = SlotMixer(
                 slot_dim,
                 patches=patches,
                 outputs=self.feature_dim + patches,
@@ -145,7 +146,7 @@ class VideoSAUR(nn.Module):
                 blocks=decoder_blocks,
                 renderer_dim=renderer_dim,
             )
-        )
+            self.decoder = Wrapped(mixer)
 
     def encode(self, images_BTCHW: Tensor, slots_BND: Tensor, *, first: bool = True) -> SlotStates:
         """Encode frames in order.
@@ -164,7 +165,13 @@ class VideoSAUR(nn.Module):
         return self.processor.module(self.encoder.module.output_transform(features_BTPE), slots_BND, first=first)  # type: ignore[no-any-return]
 
     def decode(self, slots_BTND: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode slots (B, T, N, D): features then similarity logits (B, T, P, E + P), and masks (B, T, N, P)."""
+        """Decode slots (B, T, N, D): features then similarity logits (B, T, P, E + P), and masks (B, T, N, P).
+
+        Raises:
+            BenchError: there is no decoder.
+        """
+        if self.decoder is None:
+            raise BenchError("this VideoSAUR has no decoder", "Set encoder.with_decoder=true.")
         decoded, masks = self.decoder.module(slots_BTND.flatten(0, 1))
         return _in_time(decoded, slots_BTND), _in_time(masks, slots_BTND)
 

@@ -129,3 +129,14 @@ def test_weights_must_fit_exactly() -> None:
         checkpoint.load_weights(model, {**weights, "more": torch.ones(1), "most": torch.ones(1)}, source="f")
     with pytest.raises(BenchError, match=r"'weight' is \(5, 2\), not \(2, 3\)"):
         checkpoint.load_weights(model, {**weights, "weight": torch.ones(5, 2)}, source="f")
+
+
+def test_the_same_content_is_the_same_file(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for file in files:
+        checkpoint.save(
+            file,
+            {"b": torch.arange(3), "a": torch.ones(2, 2), "é": torch.zeros(1, dtype=torch.bool)},
+            {"x": "ü", "y": 2},
+        )
+    assert len({file.read_bytes() for file in files}) == 1

@@ -39,7 +39,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("list", "run", "show", "table", "leaderboard", "compare", "data", "train-encoder", "check"):
+    commands = ("list", "run", "show", "table", "leaderboard", "compare", "data", "import", "train-encoder", "check")
+    for command in commands:
         assert f"\n  {command} " in text
     assert "..." not in text.partition("Commands:")[2]  # no sentence is cut
     assert main([]) == 2

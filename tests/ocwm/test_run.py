@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from ocwm import run as engine
-from ocwm.config import compose
+from ocwm.artifacts import sha256_of_file
+from ocwm.checkpoint import save
+from ocwm.config import compose, instantiate
 from ocwm.errors import BenchError
 from ocwm.run import Cell, Outcome
 from ocwm.store import read_items, read_record
+from ocwm.types import LatentSpec
 
 
 @pytest.fixture(autouse=True)
@@ -267,3 +270,46 @@ def test_what_will_happen_is_said_first(capsys: pytest.CaptureFixture[str]) -> N
 def test_records_are_plain_json() -> None:
     record = run().record
     assert json.loads(json.dumps(record.to_json())) == record.to_json()
+
+
+def test_a_run_starts_from_given_weights(demo: Path, tmp_path: Path) -> None:
+    cell = prepare()
+    model = instantiate(cell.config.values.method, LatentSpec(num_slots=3, slot_dim=2))
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    file = tmp_path / "zero.safetensors"
+    save(file, model.state_dict(), {})
+    start = f"trainer.init={file}"
+    record = run(start, "trainer.max_steps=0").record
+    # A model of zeros predicts that nothing moves: the error is that of the last frame.
+    still = run(method="hold_demo").record
+    assert record.metrics["rollout.error.1"]["value"] == pytest.approx(still.metrics["rollout.error.1"]["value"])
+    assert record.identity["versions"]["init"] == sha256_of_file(file)
+    assert "init" not in record.identity["config"]["trainer"]
+    assert start in record.overrides
+    moved = file.rename(tmp_path / "moved.safetensors")
+    assert prepare(f"trainer.init={moved}", "trainer.max_steps=0").id == record.id
+    save(moved, {name: tensor + 1 for name, tensor in model.state_dict().items()}, {})
+    assert prepare(f"trainer.init={moved}", "trainer.max_steps=0").id != record.id
+    trained = run(f"trainer.init={moved}").record
+    assert trained.metrics["rollout.error.1"]["value"] != run().record.metrics["rollout.error.1"]["value"]
+    with pytest.raises(BenchError, match=r"moved\.safetensors.*'net\.0\.bias' is \(4,\), not \(5,\)"):
+        run(f"trainer.init={moved}", "method.hidden=5")
+    with pytest.raises(BenchError, match=r"no weights at trainer\.init="):
+        prepare(f"trainer.init={file}")
+    with pytest.raises(BenchError, match="the reference hold_demo has no weights"):
+        prepare(f"trainer.init={moved}", method="hold_demo")
+    with pytest.raises(BenchError, match=r"trainer\.max_steps is 0\. It must be at least 1"):
+        prepare("trainer.max_steps=0")
+
+
+def test_the_weights_that_a_training_starts_from_are_part_of_its_stages(demo: Path, tmp_path: Path) -> None:
+    def part(value: float) -> Any:
+        save(tmp_path / "init.safetensors", {"x": torch.tensor(value)}, {})
+        cell = prepare(f"trainer.init={tmp_path / 'init.safetensors'}")
+        space = engine.workspace(cell.config, versions=cell.versions, data=cell.data)
+        return space.part("trainer")["trainer"]
+
+    assert part(1.0) == part(1.0)
+    assert part(1.0) != part(2.0)
+    assert "init" not in prepare().versions

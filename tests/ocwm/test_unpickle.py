@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import collections
+import importlib
 import io
 import os
 import pickle
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,8 @@ import pytest
 import torch
 
 from ocwm.errors import BenchError
+from ocwm.pickle_builders import Record
+from ocwm.pickle_machine import FileSource, PickleMachine
 from ocwm.unpickle import load_pickle, load_torch, stream_arrays
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -234,3 +242,105 @@ def test_foreign_and_damaged_torch_files(tmp_path: Path, new_format: bool) -> No
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(BenchError, match=r"no file of torch\.save|truncated"):
         load_torch(path)
+
+
+@pytest.fixture
+def gone() -> Iterator[Callable[[], Any]]:
+    """Return what makes a module of a class that only exists until the test asks for the file to be read."""
+    package = types.ModuleType("gone_package")
+    exec(  # so that the class lives in that package, as a third party's would
+        """
+import torch
+class Settings(dict):
+    pass
+class Slotted:
+    __slots__ = ("x",)
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU())
+        self.twice = self.inner[0]
+        self.register_buffer("count", torch.tensor(5))
+        self.register_buffer("mask", torch.ones(2), persistent=False)
+        self.settings = Settings(width=3)
+        self.slotted = Slotted()
+        self.slotted.x = 1
+        self.function = torch.nn.functional.relu
+""",
+        package.__dict__,
+    )
+    sys.modules["gone_package"] = package
+    yield package.Model
+    sys.modules.pop("gone_package", None)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_objects_of_foreign_classes_come_as_records(tmp_path: Path, gone: Callable[[], Any], new_format: bool) -> None:
+    model = gone()
+    expected = model.state_dict()
+    path = tmp_path / "model.ckpt"
+    torch.save({"model": model}, path, _use_new_zipfile_serialization=new_format)
+    del sys.modules["gone_package"]
+    classes: set[str] = set()
+    record = load_torch(path, foreign=classes)["model"]
+    assert isinstance(record, Record)
+    assert record.kind == "gone_package.Model"
+    assert {"gone_package.Model", "gone_package.Settings", "gone_package.Slotted"} <= classes
+    assert "gone_package" not in sys.modules
+    attributes = record.attributes
+    assert torch.equal(attributes["_buffers"]["count"], torch.tensor(5))
+    linear = attributes["_modules"]["inner"].attributes["_modules"]["0"]
+    assert linear is attributes["_modules"]["twice"]
+    assert torch.equal(linear.attributes["_parameters"]["weight"], expected["inner.0.weight"])
+    assert attributes["settings"].entries == {"width": 3}
+    assert attributes["slotted"].attributes == {"x": 1}
+    assert str(attributes["function"]) == "torch.nn.functional.relu"
+    with pytest.raises(BenchError, match=r"gone_package\.(Model|Settings)|torch\.nn"):
+        load_torch(path)
+
+
+HARMFUL = (os.system, eval, exec, shutil.rmtree, subprocess.getoutput, subprocess.Popen, importlib.import_module)
+
+
+@pytest.mark.parametrize("call", HARMFUL)
+@pytest.mark.parametrize("new_format", [True, False])
+def test_harmful_calls_are_refused_among_foreign_objects(tmp_path: Path, call: Any, new_format: bool) -> None:
+    class Harmful:
+        def __reduce__(self) -> Any:
+            return call, (f"open({str(tmp_path / 'was_run')!r}, 'w')",)
+
+    path = tmp_path / "model.ckpt"
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "x": Harmful()}, path, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(BenchError, match=rf"model\.ckpt holds '.*{call.__name__}', which is refused"):
+        load_torch(path, foreign=set())
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_unknown_calls_are_kept_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    package = types.ModuleType("gone_package")
+    package.launch = lambda *arguments: made.append(arguments)  # type: ignore[attr-defined]
+    package.launch.__module__, package.launch.__qualname__ = "gone_package", "launch"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gone_package", package)
+
+    class Calls:
+        def __reduce__(self) -> Any:
+            return package.launch, (1, 2)
+
+    path = tmp_path / "model.ckpt"
+    torch.save({"x": Calls()}, path)
+    classes: set[str] = set()
+    record = load_torch(path, foreign=classes)["x"]
+    assert (record.kind, record.arguments) == ("gone_package.launch", (1, 2))
+    assert classes == {"gone_package.launch"}
+    assert made == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_foreign_objects_of_every_protocol(protocol: int) -> None:
+    classes: set[str] = set()
+    data = pickle.dumps({"a": [Foreign(), Foreign()]}, protocol)
+    found = PickleMachine(FileSource(io.BytesIO(data), size=len(data)), where="here", foreign=classes).run()
+    assert [record.attributes for record in found["a"]] == [{"x": 1}, {"x": 1}]
+    assert {name.rpartition(".")[2] for name in classes} == {"Foreign"}

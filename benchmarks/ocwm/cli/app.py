@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ocwm.cli import data, encoders, listing, running, tables
+from ocwm.cli import data, encoders, importing, listing, running, tables
 from ocwm.errors import BenchError
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # the class of every usage error, wherever this typer keeps it
@@ -70,13 +70,15 @@ def _app(given: Sequence[str]) -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     lists = typer.Typer(add_help_option=helps)
     lists.callback(invoke_without_command=True)(listing.everything)
-    _add(lists, listing.methods, listing.encoders, listing.tasks, listing.presets, listing.suites, helps=helps)
+    _add(lists, listing.methods, listing.encoders, listing.tasks, helps=helps)
+    _add(lists, listing.importers, listing.presets, listing.suites, helps=helps)
     app.add_typer(lists, name="list")
     _add(app, running.run, running.show, helps=helps)
     _add(app, tables.table, tables.leaderboard, tables.compare, helps=helps)
     sets = typer.Typer(help="Make, check or describe the data of a task.", no_args_is_help=True, add_help_option=helps)
     _add(sets, data.make, data.check, data.describe, helps=helps)
     app.add_typer(sets, name="data")
+    app.command("import", add_help_option=helps)(importing.import_file)
     _add(app, encoders.train_encoder, running.check, helps=helps)
     return app
 

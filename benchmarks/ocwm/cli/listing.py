@@ -10,7 +10,7 @@ import typer
 from ocwm.cli.options import Debug, Json
 
 _LISTS = {"methods": ("method", "reference"), "encoders": ("encoder",), "tasks": ("task",)}
-_LISTS |= {"presets": ("preset",), "suites": ("suite",)}
+_LISTS |= {"importers": ("importer",), "presets": ("preset",), "suites": ("suite",)}
 
 
 def everything(context: typer.Context, as_json: Json = False, debug: Debug = False) -> None:
@@ -34,6 +34,11 @@ def encoders(context: typer.Context, as_json: Json = False) -> None:
 def tasks(context: typer.Context, as_json: Json = False) -> None:
     """What can be measured."""
     _list(("tasks",), as_json=as_json or context.obj)
+
+
+def importers(context: typer.Context, as_json: Json = False) -> None:
+    """Kinds of published files that `bench import` reads."""
+    _list(("importers",), as_json=as_json or context.obj)
 
 
 def presets(context: typer.Context, as_json: Json = False) -> None:

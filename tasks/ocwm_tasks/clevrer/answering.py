@@ -82,7 +82,8 @@ def aloe_key(pipeline: Pipeline) -> Key:
     """Everything that the trained reasoner depends on."""
     context, task = pipeline.context, pipeline.task
     parts = context.part("data", "task.aloe", "seeds.reasoner")
-    common = {**parts, "protocol": task.protocol, "version": VERSION}
+    start = {"init": task.aloe_init} if task.aloe_init else {}
+    common = {**parts, **start, "protocol": task.protocol, "version": VERSION}
     if not _sees_video(pipeline):
         return {**common, "latents": "none"}
     if pipeline.native or not _sees_rollout(pipeline):

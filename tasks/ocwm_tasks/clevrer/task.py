@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ocwm.artifacts import sha256_of_file
+from ocwm.checkpoint import initial_weights
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.errors import BenchError, suggest
 from ocwm.extraction import EXTRACTION_VERSION
@@ -184,11 +186,20 @@ class ClevrerTask(Task):
         return "image-plane units" if self.scene_source == "trajectories" else "world units"
 
     def versions(self) -> Mapping[str, Any]:
-        """Versions of the reasoners, of the generator for embedded data, of the extraction for slots of videos."""
+        """Versions of the reasoners and of the weights that they start from, of the generator for embedded data, and of
+        the extraction for slots of videos.
+        """
         known = {"symbolic": SymbolicReasoner.version, "aloe": ALOE_VERSION}
         generator = {"generator": VERSION} if self.root is None else {}
         extraction = {"extraction": EXTRACTION_VERSION} if self.reads_videos else {}
-        return {**{name: known[name] for name in self.reasoners}, **generator, **extraction}
+        weights = {"aloe_init": self.aloe_init} if self.aloe_init and "aloe" in self.reasoners else {}
+        return {**{name: known[name] for name in self.reasoners}, **weights, **generator, **extraction}
+
+    @cached_property
+    def aloe_init(self) -> str:
+        """The sha256 of the weights that ALOE starts from, shortened; "" where it starts from a seed."""
+        init: str | None = self.aloe.get("trainer", {}).get("init")
+        return "" if init is None else sha256_of_file(initial_weights(init, key="task.aloe.trainer.init"))[:12]
 
     def data_identity(self, seeds: Seeds) -> Mapping[str, str] | None:
         """Generator settings and seed, or what lies in the folder."""

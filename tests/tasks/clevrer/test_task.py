@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ocwm.artifacts import sha256_of_file
+from ocwm.checkpoint import load
 from ocwm.config import compose
 from ocwm.errors import BenchError
+from ocwm.importing import import_published
 from ocwm.run import prepare, run
 from ocwm.store import Record
 
@@ -135,3 +139,25 @@ def real_data() -> Path:
     if not folder or not (Path(folder) / "clevrer").is_dir():
         pytest.skip("OCWM_REAL_DATA does not name a folder with clevrer/")
     return Path(folder) / "clevrer"
+
+
+def test_imported_models_are_evaluated_as_they_are(tmp_path: Path) -> None:
+    """What a training has made, saved as its authors would, gives the figures of that training again."""
+    home = tmp_path / "home"
+    trained = measure(home, "slotformer")
+    use = []
+    for stage, name in (("world_model", "model"), ("aloe", "aloe")):
+        (file,) = (home / "cache" / stage).glob(f"*/{name}.safetensors")
+        tensors = {key: tensor for key, tensor in load(file).tensors.items() if key != "slot_scale"}
+        torch.save({"state_dict": tensors}, tmp_path / f"{name}.pth")
+        facts = import_published(tmp_path / f"{name}.pth").facts
+        prefix = "task.aloe.trainer." if stage == "aloe" else "trainer."
+        use += [f"{prefix}init={facts['output']}", f"{prefix}max_steps=0"]
+    evaluated = measure(home, "slotformer", *use)
+    assert evaluated.metrics == trained.metrics
+    assert evaluated.curves.get("world_model", []) == []
+    versions = evaluated.identity["versions"]
+    assert versions["aloe_init"] == sha256_of_file(tmp_path / "aloe.aloe.safetensors")[:12]
+    assert "init" not in evaluated.identity["config"]["task"]["aloe"]["trainer"]
+    with pytest.raises(BenchError, match=r"no weights at task\.aloe\.trainer\.init=absent"):
+        measure(home, "slotformer", "task.aloe.trainer.init=absent")

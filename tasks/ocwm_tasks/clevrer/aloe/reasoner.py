@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ocwm.checkpoint import load, load_weights, save
+from ocwm.checkpoint import initial_weights, load, load_weights, save
 from ocwm.errors import BenchError, suggest
 from ocwm.progress import Progress
 from ocwm.trainer import FitReport, fit
@@ -189,6 +189,8 @@ class AloeReasoner:
                 "Train on a split with answers.",
             )
         data = self._data(latents, questions, training=True)
+        if (init := self.trainer.init) is not None:
+            self.load(initial_weights(init, key="task.aloe.trainer.init"))
         if self.config.whiten and latents is not None and self.sees_video:
             self.network.slot_scale = whitening(latents.latents)
 
