@@ -150,18 +150,21 @@ class VideoSAUREncoder(PixelEncoder[VideoSAUR]):
 
     @property
     def segments(self) -> bool:
-        """The decoder says which patches a slot explains."""
-        return True
+        """The decoder, where there is one, says which patches a slot explains."""
+        return self.sizes["patches"] is not None
 
     @torch.no_grad()
     def segment(
         self, observations: Observations, carry: VideoSAURCarry | None = None
     ) -> tuple[LatentBatch, Tensor, VideoSAURCarry]:
         """Encode frames; masks (B, T, N, side, side) over the patches are the decoder's and sum to 1 over the slots."""
+        decoder = self.network.decoder
+        if decoder is None:
+            return super().segment(observations, carry)
         latents, after = self.encode(observations, carry)
         slots_BTND = latents.latents
         parts = torch.split(slots_BTND.flatten(0, 1), frames_per_call(1))
-        masks = torch.cat([self.network.decoder.module(part)[1] for part in parts])
+        masks = torch.cat([decoder.module(part)[1] for part in parts])
         side = round(masks.shape[-1] ** 0.5)
         return latents, masks.view(*slots_BTND.shape[:3], side, side), after
 
