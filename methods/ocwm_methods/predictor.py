@@ -147,11 +147,9 @@ class MaskedSlotPredictor(nn.Module):
         A shorter history is right-aligned: it takes the last H' + K time embeddings. The anchor is the first
         frame of whatever history is given.
         """
-        batch, frames, nodes, dim = history.shape
+        frames = history.shape[1]
         if frames > self.history_frames:
             raise ValueError(f"history of {frames} frames is longer than the trained {self.history_frames}")
-        window = torch.cat([history, history.new_zeros(batch, self.pred_frames, nodes, dim)], dim=1)
-        hidden = torch.zeros(1, window.shape[1], 1, dtype=torch.bool, device=history.device)
-        hidden[:, frames:] = True
-        time = self.time_pos_embed[:, -window.shape[1] :]
-        return self.decode(self.tokens(window, hidden, time))[:, frames:]
+        time = self.time_pos_embed[:, -frames - self.pred_frames :]
+        queries = self.mask_token[:, :, None] + self.id_projector(history[:, :1]) + time[:, frames:]
+        return self.decode(torch.cat([history + time[:, :frames], queries], dim=1))[:, frames:]
