@@ -6,13 +6,16 @@ Sources: the checkpoints of arXiv 2602.11389, and of stable-worldmodel, whose tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from ocwm.importer import EVALUATED, Imported, Shapes, WeightsImporter, split_names
-from ocwm_methods.predictor import MaskedSlotPredictor
+from ocwm.types import LatentSpec
+from ocwm_methods.cjepa import CJEPA
+from ocwm_methods.conditioning import Conditioning
 
+_ANY = 1  # slots; no weight depends on their number
 _HEADS = 16  # of every published checkpoint
 _FRAMES = {16: (6, 10, 2), 4: (3, 1, 5)}  # rows of the time table -> history, prediction, frameskip: CLEVRER, Push-T
 _ENCODER = "the frozen VideoSAUR encoder (--as videosaur reads it)"
@@ -54,11 +57,25 @@ class CJEPAImporter(WeightsImporter):
         as_nodes = all(size == width for size in embedded.values())
         slot_dim = width if as_nodes else width - sum(embedded.values())
 
+        conditioning: Conditioning = "nodes" if as_nodes else "concat"
+
+        dims: dict[str, Any] = {f"{part}_dim": inputs for part, (inputs, _) in conditioned.items()}
+        settings: dict[str, Any] = {
+            **sizes,
+            **({} if as_nodes else {f"{part}_embed_dim": size for part, size in embedded.items()}),
+        }
+
         def build() -> nn.Module:
-            predictor = MaskedSlotPredictor(
-                width, history_frames=history, pred_frames=future, heads=heads, extra_mask_token=token, **sizes
+            return CJEPA(
+                LatentSpec(num_slots=_ANY, slot_dim=slot_dim, **dims),
+                history_frames=history,
+                pred_frames=future,
+                heads=heads,
+                num_masked=0,
+                extra_mask_token=token,
+                conditioning=conditioning,
+                **settings,
             )
-            return WorldModelNames(predictor, conditioned)
 
         notes = []
         if conditioned:
@@ -71,39 +88,24 @@ class CJEPAImporter(WeightsImporter):
             build=build,
             sizes={
                 "slot_dim": slot_dim,
-                **sizes,
+                **settings,
                 "frames": frames,
                 "extra_mask_token": token,
-                **{f"{part}_dim": inputs for part, (inputs, _) in conditioned.items()},
-                **({} if as_nodes else {f"{part}_embed_dim": size for part, size in embedded.items()}),
+                **dims,
             },
             assumed=assumed,
             use=(
                 *("--method", "cjepa"),
                 *times,
-                *(f"method.{key}={value}" for key, value in sizes.items()),
+                *(f"method.{key}={value}" for key, value in settings.items()),
                 f"method.heads={_HEADS}",
                 *(() if token else ("method.extra_mask_token=false",)),
+                *(() if as_nodes else ("method.conditioning=concat",)),
                 *EVALUATED,
             ),
             dropped=dropped,
             notes=notes,
         )
-
-
-class WorldModelNames(nn.Module):
-    """A predictor, and embeddings of actions and proprioception where there are any, under the names of a world model.
-
-    Args:
-        predictor: over slots and embeddings.
-        widths: of "action" and "proprio", inputs and outputs.
-    """
-
-    def __init__(self, predictor: nn.Module, widths: Mapping[str, tuple[int, int]]) -> None:
-        super().__init__()
-        self.predictor = predictor
-        for part, (inputs, outputs) in widths.items():
-            self.add_module(f"{part}_encoder", nn.ModuleDict({"patch_embed": nn.Conv1d(inputs, outputs, 1)}))
 
 
 def _renamed(name: str) -> str:
