@@ -20,6 +20,7 @@ from typing import Any
 
 from ocwm.errors import BenchError
 from ocwm.progress import say
+from ocwm.whole_files import put_in_place
 
 _MANIFEST = "stage.json"
 _SYNC_ALL_FROM = 64  # so many files are flushed with one sync of the whole system instead of one by one
@@ -90,7 +91,7 @@ class Cache:
             try:
                 build(temporary)
                 _write_manifest(temporary, name=name, key=key, notes=notes or {})
-                _publish(temporary, path)
+                put_in_place(temporary, path)
             except OSError as error:
                 if error.errno in _FULL:
                     raise BenchError(
@@ -166,22 +167,6 @@ def _write_manifest(folder: Path, *, name: str, key: Mapping[str, Any], notes: M
     for path in (*files, manifest):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    temporary.chmod(0o755)
-    if path.exists():
-        old = temporary.with_name(f"{temporary.name}-old")
-        path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,10 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from ocwm.errors import BenchError
+from ocwm.whole_files import write_whole
 
 _HEADER = "ocwm"
 _DIGEST = "sha256"
-_PARTIAL = ".{name}.{process}.tmp"
 
 
 @dataclass(frozen=True)
@@ -50,27 +48,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> 
     copies = {name: _independent(tensor) for name, tensor in tensors.items()}
     text = json.dumps(meta)
     header, content = _ordered(serialize(copies, metadata={_HEADER: text, _DIGEST: _digest(copies, text)}))
-    temporary = path.with_name(_PARTIAL.format(name=path.name, process=os.getpid()))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(header)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        write_whole(path, header, content)
     except OSError as error:
         raise _write_error(path, error) from error
-
-
-def remove_partial(path: Path) -> None:
-    """Remove what processes that were killed while they wrote `path` left beside it; nobody may be writing now."""
-    for partial in path.parent.glob(_PARTIAL.format(name=glob.escape(path.name), process="*")):
-        partial.unlink()
 
 
 def load(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
@@ -153,15 +134,6 @@ def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_error(path: Path, error: OSError) -> BenchError:

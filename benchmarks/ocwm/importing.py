@@ -23,6 +23,7 @@ from ocwm.foreign_file import ForeignFile, read_foreign
 from ocwm.import_report import file_facts, folder_facts, text_of
 from ocwm.importer import Imported, PickleImporter, WeightsImporter
 from ocwm.video_files import read_first_frames
+from ocwm.whole_files import put_in_place
 
 _LIKE = 0.5  # share of an architecture's marks from which a file is taken for one
 _CHECKED_FRAMES = 6  # a training clip of StoSAVi
@@ -161,8 +162,7 @@ def _import_pickle(path: Path, name: str, importer: PickleImporter, *, output: P
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
         converted = importer.convert(path, temporary)
-        temporary.chmod(0o755)
-        _replace(target, temporary)
+        put_in_place(temporary, target)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else f"{error.strerror or error}"
@@ -172,16 +172,6 @@ def _import_pickle(path: Path, name: str, importer: PickleImporter, *, output: P
             shutil.rmtree(temporary, ignore_errors=True)
     facts = folder_facts(path, name, converted, output=target)
     return DataReport(facts, text_of(facts))
-
-
-def _replace(target: Path, finished: Path) -> None:
-    if target.is_dir():
-        old = finished.with_name(f"{finished.name}-old")
-        target.rename(old)
-        finished.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        finished.rename(target)
 
 
 def _target(path: Path, output: Path, *, force: bool) -> Path:

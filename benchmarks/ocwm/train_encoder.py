@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from ocwm.run import workspace
 from ocwm.trainer import FitReport, fit
 from ocwm.trainer_config import TRAINER_VERSION, TrainerConfig
 from ocwm.videos import Videos
+from ocwm.whole_files import write_whole
 
 SCHEMA = 1
 QUALITY_VIDEOS = 50  # of the training and of the dev videos
@@ -282,17 +282,8 @@ def _publish(path: Path, content: bytes) -> None:
     Raises:
         BenchError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise BenchError(
             f"can't write {path}: {error.strerror or error}",

@@ -17,6 +17,7 @@ from ocwm.muon import Muon, matrices
 from ocwm.random_state import capture_torch, restore_torch
 from ocwm.schedules import learning_rate
 from ocwm.trainer_config import TRAINER_VERSION, TrainerConfig
+from ocwm.whole_files import remove_partial
 
 _ANEW = "Delete it, or run again with --rebuild, to train anew."
 
@@ -117,7 +118,7 @@ class TrainingState:
         Raises:
             BenchError: when it is damaged, or of a training with other settings, data, device or model.
         """
-        checkpoint.remove_partial(self._path)
+        remove_partial(self._path)
         if not self._path.exists():
             return 0
         saved = checkpoint.load(self._path)

@@ -9,6 +9,7 @@ Shape letters: B batch, T time, H history frames, K predicted frames, N slots, D
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -25,12 +26,12 @@ from ocwm_baselines.transformer import PreNormLayer, SelfAttention
 from ocwm_methods.cjepa import CJEPA
 
 
-class PlainModel(nn.Module):
-    def loss(self, batch: LatentBatch) -> Tensor:
-        raise NotImplementedError
+class PlainModel(nn.Module, ABC):
+    @abstractmethod
+    def loss(self, batch: LatentBatch) -> Tensor: ...
 
-    def rollout(self, history: LatentBatch, *, steps: int) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def rollout(self, history: LatentBatch, *, steps: int) -> Tensor: ...
 
 
 def plain(model: WorldModel) -> PlainModel | None:
@@ -117,8 +118,8 @@ class PlainAutoregressive(PlainModel):
         super().__init__()
         self.clip = model.clip
 
-    def next(self, window_BTND: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def next(self, window_BTND: Tensor) -> Tensor: ...
 
     def rollout(self, history: LatentBatch, *, steps: int) -> Tensor:
         frames = history.latents

@@ -14,6 +14,7 @@ from torch import nn
 
 from ocwm import checkpoint
 from ocwm.errors import BenchError
+from ocwm.whole_files import remove_partial
 
 TENSORS = {
     "float": torch.linspace(-1, 1, 7),
@@ -114,7 +115,7 @@ def test_what_a_killed_writer_left_is_removed(path: Path) -> None:
     checkpoint.save(path, TENSORS, {})
     (path.parent / ".model.safetensors.4242.tmp").write_bytes(b"half")
     (path.parent / ".other.safetensors.4242.tmp").write_bytes(b"half")
-    checkpoint.remove_partial(path)
+    remove_partial(path)
     assert {file.name for file in path.parent.iterdir()} == {path.name, ".other.safetensors.4242.tmp"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from ocwm import checkpoint
+from ocwm import whole_files
 from ocwm.checkpoint import load
 from ocwm.cli import main
 
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_nothing(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(whole_files.os, "fsync", full)
     assert main(["import", str(file)]) == 2
     assert "the disk is full: could not write" in error_of(capsys)
     assert files(file.parent) == {"model.pth"}
