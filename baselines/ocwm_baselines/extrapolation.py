@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ocwm.interfaces import Privilege, Reference
+from ocwm.interfaces import Privilege, RolloutReference
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec
 
 
-class CopyLast(Reference):
+class CopyLast(RolloutReference):
     """Repeats the last observed latents: a floor, since nothing ever moves."""
 
     version: ClassVar[int] = 1
@@ -31,7 +31,7 @@ class CopyLast(Reference):
         return LatentBatch(last.expand(-1, steps, -1, -1).clone(), present=history.present)
 
 
-class ConstantVelocity(Reference):
+class ConstantVelocity(RolloutReference):
     """Extrapolates the latents linearly: a strong baseline until objects slow down or touch.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ocwm.context import DataReport, Evaluation, RunContext, Workspace
     from ocwm.errors import BenchError
-    from ocwm.interfaces import Encoder, Reference, Task, WorldModel
+    from ocwm.interfaces import Encoder, Reference, RolloutReference, Task, WorldModel
     from ocwm.schemas import Seeds
     from ocwm.types import ClipSpec, LatentBatch, LatentSpec, Metric, MetricValue, Observations
 
@@ -26,6 +26,7 @@ __all__ = [
     "MetricValue",
     "Observations",
     "Reference",
+    "RolloutReference",
     "RunContext",
     "Seeds",
     "Task",
@@ -36,7 +37,7 @@ __all__ = [
 _HOMES = {
     "BenchError": "ocwm.errors",
     **dict.fromkeys(("DataReport", "Evaluation", "RunContext", "Workspace"), "ocwm.context"),
-    **dict.fromkeys(("Encoder", "Reference", "Task", "WorldModel"), "ocwm.interfaces"),
+    **dict.fromkeys(("Encoder", "Reference", "RolloutReference", "Task", "WorldModel"), "ocwm.interfaces"),
     "Seeds": "ocwm.schemas",
     **dict.fromkeys(("ClipSpec", "LatentBatch", "LatentSpec", "Metric", "MetricValue", "Observations"), "ocwm.types"),
 }

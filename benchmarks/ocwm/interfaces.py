@@ -134,20 +134,28 @@ class WorldModel(nn.Module, ABC):
         """
 
 
-class Reference(ABC):
+class Reference:
     """A floor or a ceiling: something to measure a world model against. Built as `cls(spec, **config)`.
 
-    A reference has nothing to train. `privileged` names the input that no method may read; records and
-    tables show it. `sees_video` and `sees_rollout` say what a reasoner may be fed from it.
+    A reference has nothing to train. `privileged` names the input that no method may read; records and tables show it.
+    What else it must be able to do is the task's business: tasks refuse references that are none of theirs.
     """
 
     version: ClassVar[int] = 1
     privileged: ClassVar[Privilege] = "none"
-    sees_video: ClassVar[bool] = True
-    sees_rollout: ClassVar[bool] = True
 
     def __init__(self, spec: LatentSpec) -> None:
         self.spec = spec
+
+
+class RolloutReference(Reference, ABC):
+    """A reference that stands in for a world model: it continues videos.
+
+    `sees_video` and `sees_rollout` say what a reasoner may be fed from it.
+    """
+
+    sees_video: ClassVar[bool] = True
+    sees_rollout: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -169,11 +177,22 @@ class Task(ABC):
     Attributes:
         encoder: of the run, set by the engine before anything is asked: what can be measured may depend on it. None
             where only the task's data matters.
+        needs: capabilities that a world model must have.
     """
 
     version: ClassVar[int] = 1
     encoder: Encoder | None = None
-    needs: ClassVar[frozenset[str]] = frozenset()  # capabilities that a world model must have
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def action_dim(self) -> int:
+        """Width A of all actions between two latent frames together; 0 where there are none."""
+        return 0
+
+    @property
+    def proprio_dim(self) -> int:
+        """Width P of the proprioception of a frame; 0 where there is none."""
+        return 0
 
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:

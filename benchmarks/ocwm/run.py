@@ -148,6 +148,8 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
     spec = LatentSpec(
         num_slots=cell.encoder.num_slots,
         slot_dim=cell.encoder.slot_dim,
+        action_dim=task.action_dim,
+        proprio_dim=task.proprio_dim,
         decoder=cell.encoder.decoder if cell.encoder.decodes else None,
     )
     torch.manual_seed(config.seeds.model)  # a model draws its first weights from the global generator

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ocwm import registry
 from ocwm.config import import_class, instantiate
-from ocwm.interfaces import CAPABILITIES, Reference, WorldModel
+from ocwm.interfaces import CAPABILITIES, Reference, RolloutReference, WorldModel
 from ocwm.registry import Plugin
 from ocwm.testing.checks import Check, PromiseError, apart, attempt, described, own_node, same_keys, unchanged
 from ocwm.types import LatentBatch, LatentSpec
@@ -49,7 +49,7 @@ def check_method(name: str, *, node: DictConfig | None = None, latents: Tensor |
     if not built.passed:
         return
     subject = _Subject(node, latents)
-    if plugin.kind == "reference" and not subject.model.sees_rollout:
+    if isinstance(subject.model, Reference) and not _rolls_on(subject.model):
         return
     yield attempt("rollouts have the right shape for any number of steps", subject.shapes)
     yield attempt("the same seed gives the same numbers", subject.repeatable)
@@ -73,6 +73,11 @@ def check_method(name: str, *, node: DictConfig | None = None, latents: Tensor |
         yield attempt("an action has no effect before it is due (actions)", subject.actions_due)
     if subject.spec.proprio_dim:
         yield attempt("no proprioception past the history is read (proprio)", subject.proprio_past)
+
+
+def _rolls_on(model: Reference) -> bool:
+    """Say whether a reference has rollouts to check."""
+    return isinstance(model, RolloutReference) and model.sees_rollout
 
 
 def _built(plugin: Plugin, node: DictConfig, latents: Tensor | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ocwm.interfaces import Reference
+from ocwm.interfaces import RolloutReference
 from ocwm_tasks.clevrer.accuracy import Outcome
 from ocwm_tasks.clevrer.aloe.batches import VideoLatents, imagined_share
 from ocwm_tasks.clevrer.aloe.reasoner import VERSION, AloeConfig, AloeReasoner
@@ -94,13 +94,13 @@ def aloe_key(pipeline: Pipeline) -> Key:
 
 
 def _sees_video(pipeline: Pipeline) -> bool:
-    model = pipeline.context.model
-    return not isinstance(model, Reference) or model.sees_video
+    model = pipeline.model
+    return not isinstance(model, RolloutReference) or model.sees_video
 
 
 def _sees_rollout(pipeline: Pipeline) -> bool:
-    model = pipeline.context.model
-    return not isinstance(model, Reference) or model.sees_rollout
+    model = pipeline.model
+    return not isinstance(model, RolloutReference) or model.sees_rollout
 
 
 def _training_latents(pipeline: Pipeline, name: str) -> VideoLatents | None:
@@ -129,10 +129,10 @@ def _latents(pipeline: Pipeline, name: str) -> VideoLatents:
     if pipeline.task.protocol == "published":
         return VideoLatents(index, pipeline.rolled(name))
     prefix, latents = pipeline.prefix(name), pipeline.imagined(name)
-    context, model = pipeline.context, pipeline.context.model
+    context, model = pipeline.context, pipeline.model
     reading = pipeline.symbolic.read(latents, observed=prefix)
     rows = _removed_slots(pipeline, name, reading)
-    if isinstance(model, Reference) and model.privileged == "future":
+    if isinstance(model, RolloutReference) and model.privileged == "future":
         simulated = Resimulated(pipeline, name)
         without = [
             simulated(rows.video[low : low + 64], rows.slot[low : low + 64]) for low in range(0, len(rows.video), 64)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ocwm.context import Evaluation, RunContext
-from ocwm.interfaces import Reference, WorldModel
+from ocwm.interfaces import RolloutReference, WorldModel
 from ocwm_tasks.clevrer.aloe.tokens import COUNTERFACTUAL, QUESTION_TYPES
 from ocwm_tasks.clevrer.answering import answer_with_aloe
 from ocwm_tasks.clevrer.imagined import answerable, entrances, without_entrants
@@ -39,7 +39,7 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
     """Do all stages of a run and measure."""
     pipeline = Pipeline(task, context)
     model = context.model
-    sees_video = not isinstance(model, Reference) or model.sees_video
+    sees_video = not isinstance(model, RolloutReference) or model.sees_video
     notes: dict[str, Any] = {"references": list(_references(task))}
     if sees_video and pipeline.measures_quality:
         notes["encoder_quality"] = pipeline.quality()
@@ -110,7 +110,7 @@ def _add_rollout(figures: Figures, pipeline: Pipeline, predicted: Float32, readi
     f1, eventful = collision_f1(reading.collisions, scenes, videos.slot_of, first=first, end=end)
     figures.add_videos("rollout.collision_f1.all", f1, videos.index, scale=100.0)
     figures.add_videos("rollout.collision_f1.eventful", f1[eventful], videos.index[eventful], scale=100.0)
-    if not isinstance(pipeline.context.model, WorldModel):
+    if not isinstance(pipeline.model, WorldModel):
         return []
     # At short horizons standing still is hard to beat; at the longest one it means that nothing was learned.
     still = np.broadcast_to(videos.latents[:, observed - 1 : observed], predicted.shape)
@@ -171,12 +171,12 @@ def _add_symbolic(
 
 def _removals(pipeline: Pipeline, predicted: Float32 | None) -> tuple[RemovalSource | None, RemovalSource | None]:
     """Where counterfactuals come from: the source, and its free-running variant."""
-    model, context = pipeline.context.model, pipeline.context
+    model, context = pipeline.model, pipeline.context
     if pipeline.dataset.kind != "embedded":
         return None, None
     if predicted is None:
         return ObservedRemoval(), None
-    if isinstance(model, Reference) and model.privileged == "future":
+    if isinstance(model, RolloutReference) and model.privileged == "future":
         # What happens without an object was simulated, but never rendered.
         states = pipeline.context.encoder.reads == "state"
         return (TrueRemoval(Resimulated(pipeline, pipeline.task.split)) if states else None), None

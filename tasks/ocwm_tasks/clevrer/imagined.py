@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ocwm.errors import BenchError
-from ocwm.interfaces import Reference, WorldModel
+from ocwm.interfaces import RolloutReference, WorldModel
 from ocwm.types import LatentBatch
 from ocwm_tasks.clevrer.executor import ERROR, NotExecutable, answer, judge
 from ocwm_tasks.clevrer.scene import OBSERVED_FRAMES, ROLLOUT_FRAMES, Scene
@@ -54,7 +54,7 @@ def prefixes(scenes: Sequence[Scene], *, fixed: int, least: int) -> Ints:
 
 @torch.no_grad()
 def imagine_rest(
-    model: WorldModel | Reference,
+    model: WorldModel | RolloutReference,
     latents: Float32,
     prefix: Ints,
     *,
@@ -76,7 +76,7 @@ def imagine_rest(
         advance: told how many videos are finished.
     """
     out = np.array(latents[:, :ROLLOUT_FRAMES], dtype=np.float32)
-    if isinstance(model, Reference) and model.privileged == "future":
+    if isinstance(model, RolloutReference) and model.privileged == "future":
         return out
     if isinstance(model, WorldModel):
         model.eval()

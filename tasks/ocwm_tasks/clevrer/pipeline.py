@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ocwm.encoder_quality import QUALITY_VERSION, frames_to_encode, measure_quality
 from ocwm.errors import BenchError
-from ocwm.interfaces import Reference, WorldModel
+from ocwm.interfaces import RolloutReference, WorldModel
 from ocwm.trainer_config import TrainerConfig
 from ocwm.types import ClipSpec
 from ocwm_tasks.clevrer.data_stages import NAMES, DataStages, Key
@@ -37,6 +37,13 @@ GIVEN = ("future", "stored_rollout")  # privileges whose rollout is read from th
 
 class Pipeline(DataStages):
     """Data, latents, fitted parts and rollouts of one run."""
+
+    @property
+    def model(self) -> WorldModel | RolloutReference:
+        """What is measured."""
+        model = self.context.model
+        assert isinstance(model, WorldModel | RolloutReference)  # the task refuses others
+        return model
 
     # Keys
 
@@ -74,7 +81,7 @@ class Pipeline(DataStages):
 
     def rollout_key(self, name: str) -> Key:
         """Of the rollout of a split."""
-        learned = isinstance(self.context.model, WorldModel)
+        learned = isinstance(self.model, WorldModel)
         model = self.model_key if learned else self.latents_key("method")
         return {**model, "split": name}
 
@@ -167,8 +174,8 @@ class Pipeline(DataStages):
 
     def train(self) -> Curve:
         """Train the world model, or load it, and return its learning curve; a reference has none."""
-        model = self.context.model
-        if isinstance(model, Reference):
+        model = self.model
+        if isinstance(model, RolloutReference):
             return []
         if model.wants_images and not (self.task.reads_videos and self.context.encoder.decodes):
             raise BenchError(
@@ -204,15 +211,15 @@ class Pipeline(DataStages):
     @property
     def clip(self) -> ClipSpec:
         """The model's clips, at the data's own steps where it has such."""
-        clip = self.context.model.clip
+        clip = self.model.clip
         return clip if self.stride is None else replace(clip, stride=self.stride)
 
     # Rollouts
 
     def rollout(self, name: str) -> Float32 | None:
         """Predicted latents (V, K, N, D) of a split; None for references that have no rollout."""
-        model = self.context.model
-        if isinstance(model, Reference) and not model.sees_rollout:
+        model = self.model
+        if isinstance(model, RolloutReference) and not model.sees_rollout:
             return None
 
         return self._rolled_on(f"rollout.{name}", self.rollout_key(name), name, observed=self.observed)
@@ -222,8 +229,8 @@ class Pipeline(DataStages):
 
         A rollout that is given to a reference, real or stored, begins after the observed frames: None there too.
         """
-        model = self.context.model
-        if isinstance(model, Reference) and (not model.sees_rollout or model.privileged in GIVEN):
+        model = self.model
+        if isinstance(model, RolloutReference) and (not model.sees_rollout or model.privileged in GIVEN):
             return None
         observed = self.observed - self.steps
         key = {**self.rollout_key(name), "observed": observed}
@@ -231,12 +238,12 @@ class Pipeline(DataStages):
 
     def _rolled_on(self, stage: str, key: Key, name: str, *, observed: int) -> Float32:
         """The K frames (V, K, N, D) that the model puts after the first `observed` ones of a split, from a cached stage."""
-        model = self.context.model
+        model = self.model
 
         def build(folder: Path) -> None:
             videos = self.latents(name).latents
             truth = None
-            if isinstance(model, Reference) and model.privileged in GIVEN:
+            if isinstance(model, RolloutReference) and model.privileged in GIVEN:
                 truth = videos[:, observed : observed + self.steps]
             with self.context.progress(f"rollout {name}", len(videos)) as bar:
                 predicted = extend_all(
@@ -255,7 +262,7 @@ class Pipeline(DataStages):
 
     def prefix(self, name: str) -> NDArray[np.int64]:
         """(V,) observed frames of each video under the imagined protocol."""
-        clip = self.context.model.clip
+        clip = self.model.clip
         least = clip.history * clip.stride
         return prefixes(self.splits[name].scenes, fixed=self.task.prefix, least=least)
 
@@ -266,7 +273,7 @@ class Pipeline(DataStages):
             videos = self.latents(name).latents
             with self.context.progress(f"rollout {name}", len(videos)) as bar:
                 rest = imagine_rest(
-                    self.context.model, videos, self.prefix(name), device=self.context.device, advance=bar.update
+                    self.model, videos, self.prefix(name), device=self.context.device, advance=bar.update
                 )
             np.save(folder / "imagined.npy", rest)
 

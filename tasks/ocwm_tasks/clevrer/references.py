@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ocwm.interfaces import Privilege, Reference
+from ocwm.interfaces import Privilege, RolloutReference
 from ocwm.types import ClipSpec, LatentBatch
 
 
-class TrueFuture(Reference):
+class TrueFuture(RolloutReference):
     """The encoder's latents of the real future: the ceiling of every rollout. Exists for generated data only."""
 
     version: ClassVar[int] = 1
@@ -37,7 +37,7 @@ class StoredRollout(TrueFuture):
     privileged: ClassVar[Privilege] = "stored_rollout"
 
 
-class NoRollout(Reference):
+class NoRollout(RolloutReference):
     """Observed frames only: what the reasoner knows without any imagined frame."""
 
     version: ClassVar[int] = 1

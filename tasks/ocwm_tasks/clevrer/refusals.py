@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocwm.interfaces import Encoder, Reference, WorldModel
+from ocwm.interfaces import Encoder, Reference, RolloutReference, WorldModel
 from ocwm_tasks.clevrer.aloe.reasoner import AloeConfig
 from ocwm_tasks.clevrer.precomputed import PrecomputedSlots
 from ocwm_tasks.clevrer.splits import plan
@@ -21,6 +21,8 @@ USUAL_SLOTS = 7
 
 def refusal(task: ClevrerTask, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
     """Say what a pair lacks; "" where it is fine. Nothing has been computed yet."""
+    if not issubclass(model, WorldModel | RolloutReference):
+        return "it continues no video"
     stored = task.stored
     privileged = model.privileged if issubclass(model, Reference) else "none"
     if stored is None and privileged == "stored_rollout":
@@ -82,7 +84,12 @@ def _future(task: ClevrerTask, model: type[WorldModel] | type[Reference], privil
         return "it reads the real future, which only embedded data has"
     if not task.embedded and task.protocol == "imagined":
         return "task.protocol=imagined needs data whose future is known; only embedded data has that"
-    if issubclass(model, Reference) and model.sees_video and not model.sees_rollout and task.protocol == "imagined":
+    if (
+        issubclass(model, RolloutReference)
+        and model.sees_video
+        and not model.sees_rollout
+        and task.protocol == "imagined"
+    ):
         return "it has no rollout, and task.protocol=imagined shows nothing else after the prefix"
     unknown = not task.embedded and (task.reads_videos or task.scene_source != "trajectories")
     if unknown and task.reasoner_train == "true" and "aloe" in task.reasoners:

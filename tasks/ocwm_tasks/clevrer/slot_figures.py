@@ -39,7 +39,7 @@ def add_slot_errors(figures: Figures, pipeline: Pipeline) -> list[str]:
     for column, key in enumerate(keys):
         only = replace(errors, value=errors.value[:, column], weight=errors.weight[:, column])
         figures.add_videos(key, only, videos.index)
-    if not isinstance(pipeline.context.model, WorldModel):
+    if not isinstance(pipeline.model, WorldModel):
         return []
     still = np.broadcast_to(videos.latents[:, first - 1 : first], predicted.shape)
     floor = slot_errors(still, truth, horizons=horizons[-1:]).mean()

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ocwm.interfaces import Reference, WorldModel
+from ocwm.interfaces import RolloutReference, WorldModel
 from ocwm.types import ClipSpec, LatentBatch
 from ocwm_tasks.clevrer.clips import entry_frames, passes_filter
 
@@ -76,7 +76,7 @@ def _gather(values: NDArray[Any], videos: NDArray[np.int64], frames: NDArray[np.
 
 @torch.no_grad()
 def extend(
-    model: WorldModel | Reference,
+    model: WorldModel | RolloutReference,
     latents: Tensor,
     *,
     steps: int,
@@ -107,7 +107,7 @@ def extend(
     frames = first[:, None] + clip.stride * torch.arange(clip.history)
     history = latents[:, frames].flatten(0, 1)
     per_residue = -(-steps // clip.stride)
-    if isinstance(model, Reference):
+    if isinstance(model, RolloutReference):
         predicted = model.rollout(LatentBatch(history), steps=per_residue, truth=truth)
     else:
         predicted = model.rollout(LatentBatch(history), steps=per_residue)
@@ -116,7 +116,7 @@ def extend(
 
 
 def extend_all(
-    model: WorldModel | Reference,
+    model: WorldModel | RolloutReference,
     latents: NDArray[np.float32],
     *,
     steps: int,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.tasks.clevrer.ball_worlds import DIM, SLOTS, encode, random_starts, roll, scene_of
 
-from ocwm.interfaces import Reference, WorldModel
+from ocwm.interfaces import RolloutReference, WorldModel
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec
 from ocwm_tasks.clevrer.symbolic.counterfactual import NEVER, Removals, descend, imagine
 from ocwm_tasks.clevrer.symbolic.probe import fit_probe, targets_of
@@ -46,7 +46,7 @@ class Fixed(Straight):
     capabilities = frozenset()
 
 
-class Oracle(Reference):
+class Oracle(RolloutReference):
     privileged = "future"
 
     @property

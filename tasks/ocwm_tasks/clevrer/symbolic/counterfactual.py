@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ocwm.interfaces import Reference, WorldModel
+from ocwm.interfaces import RolloutReference, WorldModel
 from ocwm.types import LatentBatch
 from ocwm_tasks.clevrer.symbolic.probe import COLUMNS, SEEN, RidgeProbe
 from ocwm_tasks.clevrer.symbolic.tracks import Bools, Float32, Ints, pair_classes
@@ -101,7 +101,7 @@ def descend(events: Sequence[Event], removed: int, *, count: int) -> tuple[int, 
 
 @torch.no_grad()
 def imagine(
-    model: WorldModel | Reference,
+    model: WorldModel | RolloutReference,
     latents: Float32,
     removals: Removals,
     *,
@@ -138,7 +138,7 @@ def imagine(
     Raises:
         ValueError: the model reads the real future, so it can't say what happens without an object.
     """
-    if isinstance(model, Reference) and model.privileged == "future":
+    if isinstance(model, RolloutReference) and model.privileged == "future":
         raise ValueError("a reference that reads the real future can't imagine a removal")
     count, (frames, slots) = len(removals), latents.shape[1:3]
     state = np.zeros((count, frames, slots, 3), dtype=np.float32)
@@ -164,7 +164,7 @@ class _Rollout:
 
     def __init__(
         self,
-        model: WorldModel | Reference,
+        model: WorldModel | RolloutReference,
         latents: Float32,
         removals: Removals,
         rows: Ints,

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ocwm.interfaces import Reference, WorldModel
+from ocwm.interfaces import RolloutReference, WorldModel
 from ocwm_tasks.clevrer.symbolic.counterfactual import Imagined, Removals, imagine, read_state
 from ocwm_tasks.clevrer.symbolic.probe import RidgeProbe
 from ocwm_tasks.clevrer.symbolic.tracks import Float32, Ints
@@ -31,7 +31,7 @@ class RemovalSource(Protocol):
 class ModelRemoval:
     """Removals as a model imagines them; see `imagine`."""
 
-    model: WorldModel | Reference
+    model: WorldModel | RolloutReference
     free_running: bool = False
     frames_per_call: int | None = None
     device: torch.device | str = "cpu"
