@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ocwm.errors import BenchError
 from ocwm_tasks.pusht.gym_parts import Scene
 from ocwm_tasks.pusht.rendering import render_state
-from ocwm_tasks.pusht.state import ACTION_SCALE, STATE_DIM, wrap
+from ocwm_tasks.pusht.state import ACTION_SCALE, FULL_TURN, STATE_DIM
 
 SIMULATOR_VERSION = 1  # goes up whenever states or frames change
 
@@ -41,7 +41,9 @@ class Simulator:
     def state(self) -> NDArray[np.float64]:
         """The state (7,) now."""
         agent, block = self._scene.agent, self._scene.block
-        return np.array([*agent.position, *block.position, wrap(block.angle), *agent.velocity], dtype=np.float64)
+        angle = block.angle % FULL_TURN
+        angle = 0.0 if angle == FULL_TURN else angle  # what a tiny negative angle is rounded to
+        return np.array([*agent.position, *block.position, angle, *agent.velocity], dtype=np.float64)
 
     def reset(self, state7: Any) -> NDArray[np.float64]:
         """Set a state (7,), the block at rest and no contact remembered; return the state (7,) that holds then.

@@ -17,7 +17,7 @@ def share(frame, color):
 
 def test_velocities_and_what_was_drawn_before_do_not_matter():
     first = render_state(STATE, 96)
-    render_state(STATE + [30, 40, -50, 10, 1, 0, 0], 96)
+    render_state(STATE + 30.0, 96)
     np.testing.assert_array_equal(render_state([*STATE[:5], 300.0, -100.0], 96), first)
 
 
