@@ -1,1 +1,1 @@
-"""Tasks: CLEVRER question answering."""
+"""Tasks: CLEVRER question answering, Push-T control."""

@@ -26,8 +26,8 @@ from ocwm_tasks.clevrer.generator.layout import (
 )
 from ocwm_tasks.clevrer.generator.questions import QuestionMaker, QuestionSource
 from ocwm_tasks.clevrer.generator.rendering import renderer
-from ocwm_tasks.clevrer.generator.workers import worker_pool
 from ocwm_tasks.clevrer.scene import ROLLOUT_FRAMES
+from ocwm_tasks.workers import worker_pool
 
 VERSION = 2  # of the numbers that the generator makes: any change that alters a byte of the data raises it
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ocwm_tasks.clevrer.generator.layout import write_pictures
 from ocwm_tasks.clevrer.generator.render import Motion, Renderer
-from ocwm_tasks.clevrer.generator.workers import worker_pool
 from ocwm_tasks.clevrer.scene import ROLLOUT_FRAMES
+from ocwm_tasks.workers import worker_pool
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Processes that share the work on videos."""
+"""Processes that share work on videos or episodes."""
 
 from __future__ import annotations
 
