@@ -24,7 +24,7 @@ from ocwm_tasks.pusht.play.config import SPLITS, PlayConfig
 from ocwm_tasks.pusht.play.pusher import Pusher, draw_start
 from ocwm_tasks.pusht.simulator import SIMULATOR_VERSION, Simulator
 from ocwm_tasks.pusht.state import ACTION_DIM, STATE_DIM
-from ocwm_tasks.workers import worker_pool
+from ocwm_tasks.workers import Run, worker_pool
 
 VERSION = 1  # of the numbers that are made: any change that alters a byte of the data raises it
 NAME = "pusht_play"
@@ -88,7 +88,7 @@ def _about(config: PlayConfig, seed: int) -> dict[str, object]:
 
 
 def _make_split(
-    run: Callable[..., object], config: PlayConfig, split: str, *, seed: int, progress: Callable[[int], object] | None
+    run: Run, config: PlayConfig, split: str, *, seed: int, progress: Callable[[int], object] | None
 ) -> Episodes:
     count = config.episodes(split)
     batches = [range(low, min(low + _BATCH, count)) for low in range(0, count, _BATCH)]
