@@ -130,8 +130,17 @@ class WorldModel(nn.Module, ABC):
             steps: number K of frames to predict.
 
         Returns:
-            Latents (B, K, N, D). The caller chooses no-grad.
+            Latents (B, K, N, D), with `proprio` (B, K, E) where the model predicts proprioception, in its embedding. The
+            caller chooses no-grad.
         """
+
+    def embed_proprio(self, proprio: Tensor) -> Tensor:
+        """Embed a goal's proprioception (B, T, P) as `rollout` predicts it: (B, T, E); for models that take it.
+
+        Raises:
+            BenchError: the model has none.
+        """
+        raise BenchError("proprioception is to be embedded, and the world model has none")
 
 
 class Reference:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from golden import Golden
-from ocwm.goal_cost import matched_goal_cost
+from ocwm.goal_cost import Objective
 from ocwm.matching import distances, match, reorder
 from ocwm.types import LatentBatch, LatentSpec
 from ocwm_encoders.videosaur_modules import Processor
@@ -131,7 +131,7 @@ def check_concat(golden: Golden) -> None:
     model, batch = compare_training(golden)
     golden.compare("out.hungarian_direct_mse_proprio_loss", model.loss(batch)["loss_proprio"])
     planned = compare_planning(golden, model, actions="in.plan_actions", proprio="in.plan_proprio", prefix="out.plan_")
-    cost = matched_goal_cost(planned.rollout, planned.goal).total
+    cost = Objective()(planned.rollout, planned.goal).total
     golden.compare("out.plan_cost", cost.view_as(golden["out.plan_cost"]))
 
 
@@ -146,7 +146,7 @@ def check_ap_planning(golden: Golden) -> None:
     golden.compare("out.predicted_proprio_embed", proprio)
     golden.compare("rollout proprio", rollout.proprio.unflatten(0, envs), proprio[:, :, frames:])
     golden.compare("out.proprio_goal_embed", model.embed_proprio(golden["in.goal_proprio"]))
-    cost = matched_goal_cost(rollout, goal)
+    cost = Objective()(rollout, goal)
     golden.compare("out.cost_slots", cost.slots.unflatten(0, envs))
     golden.compare("out.cost_proprio", cost.proprio.unflatten(0, envs))
     golden.compare("out.cost", cost.total.unflatten(0, envs))
@@ -159,7 +159,7 @@ def check_hungarian(golden: Golden) -> None:
 
     def cost(width: int | None = None, **other) -> torch.Tensor:
         parts = (LatentBatch(x[..., :width].flatten(0, 1)[:, None]) for x in (predicted, goal))
-        return matched_goal_cost(*parts, **other).total.unflatten(0, predicted.shape[:2])
+        return Objective(**other)(*parts).total.unflatten(0, predicted.shape[:2])
 
     golden.compare("out.cost_mse", cost())
     golden.compare("out.cost_mse_first_dims", cost(first))
