@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 from ocwm.errors import BenchError, suggest
 
+PLANNING_VERSION = 1  # goes up whenever a planner chooses other actions
+
 PlannerName = Literal["cem", "icem", "mppi", "gradient"]
 
 

@@ -36,7 +36,7 @@ _BATCH = 10  # episodes that a process makes at a time
 
 def play_identity(config: PlayConfig, *, seed: int) -> dict[str, str]:
     """Return what identifies play data before it is made: {"kind", "name", "manifest"}."""
-    return {"kind": "play", "name": NAME, "manifest": digest(_about(config, seed))}
+    return {"kind": "embedded", "name": NAME, "manifest": digest(_about(config, seed))}
 
 
 def make_play(

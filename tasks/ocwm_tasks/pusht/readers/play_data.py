@@ -15,7 +15,7 @@ from ocwm_tasks.pusht.readers.data_set import SPLITS, PushtData
 class PlayData(PushtData):
     """Train, dev and test as they were made; frames are rendered."""
 
-    kind = "play"
+    kind = "embedded"
     origins = SPLITS
 
     def read(self, origin: str) -> Episodes:
