@@ -76,7 +76,8 @@ class Objective:
             BenchError: only one of the two has proprioception.
         """
         first = 0 if self.frames == "all" else -1
-        slots, aim = torch.broadcast_tensors(predicted.latents[:, first:], goal.latents[:, -1:])
+        slots = predicted.latents[:, first:]
+        aim = goal.latents[:, -1:].expand_as(slots)
         if self.matching == "hungarian":
             slots = reorder(slots, match(slots, aim, distance=self.distance))
         cost = distances(slots, aim, distance=self.distance).mean(-1)

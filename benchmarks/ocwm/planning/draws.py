@@ -34,4 +34,5 @@ def coloured(white_SLC: Tensor, beta: float) -> Tensor:
     amplitudes = frequencies ** (-beta / 2)
     both_sides = torch.cat([amplitudes, amplitudes[1 : (steps + 1) // 2]])  # the other half mirrors it
     amplitudes = amplitudes / both_sides.square().mean().sqrt()
-    return torch.fft.irfft(torch.fft.rfft(white_SLC, dim=1) * amplitudes[:, None], n=steps, dim=1)
+    shaped: Tensor = torch.fft.irfft(torch.fft.rfft(white_SLC, dim=1) * amplitudes[:, None], n=steps, dim=1)
+    return shaped

@@ -203,13 +203,13 @@ class _WithGradient(torch.autograd.Function):
     """Costs whose gradients are computed chunk by chunk with them: a cost depends on its own candidate only."""
 
     @staticmethod
-    def forward(ctx: Any, candidates: Tensor, cost: ModelCost) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, candidates: Tensor, cost: ModelCost) -> Tensor:
         costs, gradients = cost.evaluate(candidates, gradient=True)
         ctx.save_for_backward(gradients)
         return costs
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
         (gradients,) = ctx.saved_tensors
         return outer[..., None, None] * gradients, None
 

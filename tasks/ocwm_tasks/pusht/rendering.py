@@ -7,6 +7,7 @@ Shape letters: H, W image height and width.
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,7 @@ CANVAS = 512  # px; every frame is drawn at this size, then resized
 ANCHOR_POSE = (256.0, 256.0, np.pi / 4)  # the green T: always there, and not the goal of planning tasks
 AGENT_MASK, BLOCK_MASK = 1, 2
 _SOME_TIME = 0.01  # s; nothing moves, so any will do
+_EASEL = threading.Lock()  # videos are read by several threads, and there is one surface
 
 
 class _Easel:
@@ -85,8 +87,10 @@ def render_state(state7: Any, size: int, *, draw_anchor: bool = True) -> NDArray
     """
     import cv2
 
-    drawn = _frame_easel(draw_anchor=draw_anchor).draw(_scene_of(state7))
-    return np.asarray(cv2.cvtColor(cv2.resize(drawn, (size, size)), cv2.COLOR_BGRA2RGB), dtype=np.uint8)
+    scene = _scene_of(state7)
+    with _EASEL:
+        resized = cv2.resize(_frame_easel(draw_anchor=draw_anchor).draw(scene), (size, size))
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGRA2RGB), dtype=np.uint8)
 
 
 def render_masks(state7: Any, size: int) -> NDArray[np.uint8]:
@@ -99,8 +103,8 @@ def render_masks(state7: Any, size: int) -> NDArray[np.uint8]:
         shape.color = color(255, 0, 0)  # gym-pusht lightens colours where it fills; these are as light as can be
     for shape in scene.block.shapes:
         shape.color = color(0, 255, 0)
-    drawn = _mask_easel().draw(scene)
     centres = ((np.arange(size) + 0.5) * CANVAS / size).astype(np.int64)
-    seen = drawn[centres[:, None], centres]
+    with _EASEL:
+        seen = _mask_easel().draw(scene)[centres[:, None], centres]
     masks = np.where(seen[..., 2] > 0, AGENT_MASK, np.where(seen[..., 1] > 0, BLOCK_MASK, 0))
     return masks.astype(np.uint8)

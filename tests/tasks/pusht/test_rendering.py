@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from ocwm_tasks.pusht.rendering import render_masks, render_state
@@ -28,6 +31,22 @@ def test_drawing_leaves_a_simulation_alone():
     for _ in range(8):
         drawn.frame(64)
         np.testing.assert_array_equal(drawn.step([0.4, 0.05]), plain.step([0.4, 0.05]))
+
+
+def test_several_threads_draw_the_same_frames():
+    states = np.tile(STATE, (60, 1))
+    states[:, 0] += 5 * np.arange(60)
+    one_by_one = [render_state(state, 512) for state in states]
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda state: render_state(state, 512), states))
+            masks = list(pool.map(lambda state: render_masks(state, 64), states))
+    finally:
+        sys.setswitchinterval(switch)
+    np.testing.assert_array_equal(np.stack(together), np.stack(one_by_one))
+    np.testing.assert_array_equal(masks[-1], render_masks(states[-1], 64))
 
 
 def test_the_green_t_can_be_left_out():

@@ -6,6 +6,7 @@ import builtins
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,11 @@ def test_a_missing_gym_pusht_is_one_line_with_the_command(monkeypatch):
         parts_module.gym_parts()
     monkeypatch.undo()
     assert gym_parts().env is not None
+
+
+def test_the_command_names_the_version_that_make_installs():
+    lines = (Path(__file__).parents[3] / "requirements-no-deps.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [parts_module.GYM_PUSHT]
 
 
 def test_no_window_is_opened_and_a_users_choice_is_kept():

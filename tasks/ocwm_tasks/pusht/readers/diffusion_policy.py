@@ -103,12 +103,19 @@ def driven(
     Returns:
         Positions in px and velocities in px/s, (T + 1, 2) each: the agent's of the simulator.
     """
-    position, velocity = np.array(start2, dtype=np.float64), np.zeros(2)
+    driven_axes = [_driven_axis(float(start2[axis]), targets[:, axis].tolist()) for axis in range(2)]
+    positions, velocities = (np.array([axis[part] for axis in driven_axes]).T for part in range(2))
+    return positions, velocities
+
+
+def _driven_axis(position: float, targets: list[float]) -> tuple[list[float], list[float]]:
+    """`driven` along one axis; plain numbers, which for so few are ten times as fast as arrays."""
+    velocity = 0.0
     positions, velocities = [position], [velocity]
     for target in targets:
         for _ in range(TICKS_PER_STEP):
-            velocity = velocity + (K_P * (target - position) + K_V * (0.0 - velocity)) * TICK
-            position = position + velocity * TICK
+            velocity += (K_P * (target - position) + K_V * (0.0 - velocity)) * TICK
+            position += velocity * TICK
         positions.append(position)
         velocities.append(velocity)
-    return np.stack(positions), np.stack(velocities)
+    return positions, velocities
