@@ -23,11 +23,11 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before: int = torch.cuda.memory_allocated(device)
+        before = torch.cuda.memory_allocated(device)
         work()
-        peak: int = torch.cuda.max_memory_allocated(device)
-        return peak - before
-    with _LiveBytes() as counted:
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    counted = _LiveBytes()
+    with counted:
         work()
     return counted.peak
 
