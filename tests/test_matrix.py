@@ -88,7 +88,9 @@ def test_a_pair_is_prepared_or_refused_with_a_reason(method: str, task: str, enc
     )
     problem = instantiate(config.values.task)
     problem.encoder = instantiate(config.values.encoder)
-    reason = problem.refuses(import_class(config.values.method), problem.encoder)
+    cls = import_class(config.values.method)
+    lacks_actions = "actions" in problem.needs and method in METHODS and "actions" not in cls.capabilities
+    reason = "it lacks the capability actions" if lacks_actions else problem.refuses(cls, problem.encoder)
     if reason:
         with pytest.raises(BenchError, match=f"{method} with encoder {encoder} can't run on {task}") as refused:
             prepare(config)
