@@ -73,10 +73,11 @@ class Runner:
         }
 
     def budget_curve(self) -> list[dict[str, float]]:
-        """Success at other planner budgets."""
-        found = []
+        """Success at other planner budgets, with the same share of elites."""
+        found, share = [], self.task.planning.elites / self.task.planning.samples
         for samples, iterations in self.task.curve:
-            config = replace(self.task.planning, samples=samples, iterations=iterations)
+            elites = max(2, round(share * samples))
+            config = replace(self.task.planning, samples=samples, iterations=iterations, elites=elites)
             total = len(self.problems) * self.task.budget
             with self.context.progress(f"planning {samples} x {iterations}", total) as bar:
                 outcomes = self._together(self.controller(config), bar.update)

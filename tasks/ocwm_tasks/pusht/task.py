@@ -180,7 +180,8 @@ class PushtTask(Task):
         """What rows of one table have in common: protocol and planner budget."""
         search = f"{self.planning.planner} {self.planning.samples} x {self.planning.iterations}"
         plan = f"{search}, {self.planning.horizon} x {self.action_block} actions"
-        return f"{self.protocol}, {plan}, a plan every {self.take * self.action_block}, history {self.history}"
+        cost = f"cost of {self.cost_frames}, proprioception x {self.proprio_weight:g}"
+        return f"{self.protocol}, {plan}, a plan every {self.take * self.action_block}, history {self.history}, {cost}"
 
     def objective(self, model: type[WorldModel] | type[Reference]) -> Objective:
         """What plans are searched for."""
