@@ -93,6 +93,7 @@ class Workspace:
     rebuild: bool = False
     repeat: int = 1
     _fresh: set[Path] = field(default_factory=set, repr=False)
+    _seconds_before: float = field(default=0.0, repr=False)
 
     def part(self, *names: str) -> dict[str, Any]:
         """Return the part of the run's identity that belongs to some of its parts, for the key of a stage.
@@ -131,15 +132,21 @@ class Workspace:
         def measured(folder: Path) -> None:
             nonlocal built
             built = True
+            self._seconds_before = 0.0
             with self.costs.measure(name) as spent:
                 build(folder)
-            cost.update(spent)
+            self.costs.add(name, {"seconds": self._seconds_before}, cached=False)
+            cost.update({**spent, "seconds": spent["seconds"] + self._seconds_before})
 
         self.cache.stage(name, key, measured, rebuild=rebuild, notes=cost)
         if not built and place not in self._fresh:
             self.costs.add(name, self.cache.notes(place), cached=True)
         self._fresh.add(place)
         return place
+
+    def count_before(self, seconds: float) -> None:
+        """Add the time of earlier, interrupted sessions to the cost of the stage that is being built."""
+        self._seconds_before += seconds
 
     def cached(self, name: str, key: Mapping[str, Any]) -> bool:
         """Say whether `stage` would find its result."""

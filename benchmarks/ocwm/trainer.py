@@ -70,6 +70,7 @@ class FitReport:
         curve: learning curve, one dict a point: `step` (updates made), `lr` (of the last of them), `loss` and the
             loss's other parts (means since the point before), and what `validate` returned where it was due.
         resumed_from: updates that an earlier session had made, 0 for a fresh start.
+        seconds_before: of the earlier sessions.
         steps_per_second: of this session, 0.0 when nothing was left to do.
     """
 
@@ -77,6 +78,7 @@ class FitReport:
     seconds: float
     curve: list[dict[str, float]]
     resumed_from: int
+    seconds_before: float
     steps_per_second: float
 
 
@@ -130,6 +132,7 @@ def fit(
         seed_torch(seed, device)
         state = TrainingState(model, config, path=path, device=device, seed=seed, items=len(data))
         resumed_from = state.resume()
+        seconds_before = state.seconds
         clock = _Clock(state.seconds)
         if progress is not None and resumed_from:
             progress.update(resumed_from)
@@ -160,6 +163,7 @@ def fit(
         seconds=clock.total(),
         curve=state.curve,
         resumed_from=resumed_from,
+        seconds_before=seconds_before,
         steps_per_second=done / clock.session() if done else 0.0,
     )
 

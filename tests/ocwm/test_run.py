@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ocwm import run as engine
-from ocwm.artifacts import sha256_of_file
+from ocwm.artifacts import Cache, sha256_of_file
 from ocwm.checkpoint import save
 from ocwm.config import compose, instantiate
 from ocwm.errors import BenchError
@@ -313,3 +313,16 @@ def test_the_weights_that_a_training_starts_from_are_part_of_its_stages(demo: Pa
     assert part(1.0) == part(1.0)
     assert part(1.0) != part(2.0)
     assert "init" not in prepare().versions
+
+
+def test_the_time_of_interrupted_sessions_counts(tmp_path: Path) -> None:
+    def space() -> engine.Workspace:
+        cell = prepare()
+        return replace(engine.workspace(cell.config, versions={}, data=None), cache=Cache(tmp_path))
+
+    making = space()
+    making.stage("model", {"a": 1}, lambda folder: making.count_before(100.0))
+    assert 100 <= making.costs.stages["model"]["seconds"] < 160
+    later = space()
+    later.stage("model", {"a": 1}, lambda folder: pytest.fail("it is there"))
+    assert later.costs.stages["model"]["seconds"] == pytest.approx(making.costs.stages["model"]["seconds"], abs=0.01)

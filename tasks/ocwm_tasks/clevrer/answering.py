@@ -63,6 +63,7 @@ def answer_with_aloe(pipeline: Pipeline, questions: Sequence[dict[str, Any]]) ->
                 progress=bar,
                 dev=(_training_latents(pipeline, "dev"), reasoner.encode(parts["dev"])),
             )
+        context.count_before(report.seconds_before)
         reasoner.save(folder / WEIGHTS)
         (folder / CURVE).write_text(json.dumps(report.curve))
 

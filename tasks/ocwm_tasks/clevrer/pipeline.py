@@ -193,7 +193,7 @@ class Pipeline(DataStages):
             clips = ClipSet(seen, self.clip, visible=visible, images=images)
             work = self.context.work("world_model", self.model_key)
             with self.context.progress("world model", config.max_steps) as bar:
-                train_world_model(
+                report = train_world_model(
                     model,
                     clips,
                     config,
@@ -204,6 +204,7 @@ class Pipeline(DataStages):
                     progress=bar,
                     validate=lambda model: dev_errors(self, model),
                 )
+            self.context.count_before(report.seconds_before)
 
         folder = self.context.stage("world_model", self.model_key, build)
         return load_world_model(model, folder, device=self.context.device)

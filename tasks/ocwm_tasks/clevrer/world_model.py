@@ -14,7 +14,7 @@ import torch
 from ocwm.checkpoint import load, save
 from ocwm.interfaces import WorldModel
 from ocwm.progress import Progress
-from ocwm.trainer import fit
+from ocwm.trainer import FitReport, fit
 from ocwm.trainer_config import TrainerConfig
 from ocwm_tasks.clevrer.windows import ClipSet
 
@@ -33,11 +33,12 @@ def train_world_model(
     device: torch.device,
     progress: Progress,
     validate: Callable[[WorldModel], Mapping[str, float]],
-) -> None:
+) -> FitReport:
     """Train, going on from the checkpoint in `work` where there is one, and write weights and learning curve to `out`."""
     report = fit(model, clips, config, seed=seed, folder=work, device=device, progress=progress, validate=validate)
     save(out / WEIGHTS, model.state_dict(), {"steps": report.steps})
     (out / CURVE).write_text(json.dumps(report.curve))
+    return report
 
 
 def load_world_model(model: WorldModel, folder: Path, *, device: torch.device) -> Curve:

@@ -231,6 +231,7 @@ class Stages:
                     progress=bar,
                     validate=validate,
                 )
+            context.count_before(report.seconds_before)
             save(folder / WEIGHTS, model.state_dict(), {"steps": report.steps})
             (folder / CURVE).write_text(json.dumps(report.curve))
 
