@@ -1,14 +1,15 @@
-"""The figures of a table: a metric over the training seeds of a row, and whether the two best rows are separated."""
+"""The figures of a table: a metric over the training seeds of a row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ocwm.stats import SeedTest, holm, seeds_to_separate, student_interval
+from ocwm.stats import student_interval
 from ocwm.store import Record
 
 MIN_SEEDS = 3
+RATE = "Wilson"  # the interval that tasks give plain shares of independent items
 
 TrainingSeeds = tuple[int, int, int]
 
@@ -52,6 +53,8 @@ class Cell:
         low, high: 95 % interval, None where none can be given.
         source: "seeds" (Student's t of the mean), "items" (of one run: these checkpoints only) or "".
         collapsed: number of runs that stand at the metric's floor.
+        n: items of a run; the least of them where runs differ.
+        hits: successes of the only run, where the figure is a plain share of its items; None elsewhere.
     """
 
     mean: float
@@ -60,32 +63,8 @@ class Cell:
     high: float | None
     source: str
     collapsed: int
-
-
-@dataclass(frozen=True)
-class Separation:
-    """The comparison of the best learned row with the runner-up in one metric.
-
-    Attributes:
-        best, runner_up: names of the rows.
-        test: Student's t on the paired differences of their common training seeds; None with fewer than three.
-        common: number of common training seeds.
-        separated: whether the Holm-corrected p over the section is at most 5 %.
-        alpha: level of a single comparison when all of the section are counted.
-    """
-
-    best: str
-    runner_up: str
-    test: SeedTest | None
-    common: int
-    separated: bool = False
-    alpha: float = 0.05
-
-    @property
-    def seeds_needed(self) -> int | None:
-        """How many seeds would separate the two at `alpha` with 80 % power; None where more than a hundred."""
-        assert self.test is not None
-        return seeds_to_separate(self.test.mean, self.test.deviation, alpha=self.alpha)
+    n: int = 0
+    hits: int | None = None
 
 
 def training_seeds(record: Record) -> TrainingSeeds:
@@ -115,31 +94,10 @@ def _cell(key: str, records: Sequence[Record]) -> Cell:
     elif spread == 0 and (first := having[0].metrics[key])["low"] is not None:
         # One seed, or a figure that no seed changes: what is left is the uncertainty of the items.
         low, high, source = first["low"], first["high"], "items"
-    return Cell(mean, by_seed, low, high, source, sum(key in record.collapsed for record in having))
-
-
-def separations(rows: Mapping[str, Mapping[str, Cell]], columns: Sequence[Column]) -> dict[str, Separation]:
-    """Compare the best learned row with the runner-up in every metric; Holm over all of these comparisons.
-
-    Args:
-        rows: name -> cells of the learned rows of a section; figures at their floor don't take part.
-        columns: the metrics to compare in.
-    """
-    found: dict[str, Separation] = {}
-    tests: dict[str, SeedTest] = {}
-    better = {column.key: 1.0 if column.higher_is_better else -1.0 for column in columns}
-    for key, sign in better.items():
-        able = [(name, cell) for name, cells in rows.items() if (cell := cells.get(key)) and not cell.collapsed]
-        if len(able) < 2:
-            continue
-        (best, first), (second, other), *_ = sorted(able, key=lambda row: -sign * row[1].mean)
-        common = sorted(first.by_seed.keys() & other.by_seed.keys())
-        if len(common) >= MIN_SEEDS:
-            tests[key] = student_interval([first.by_seed[seeds] - other.by_seed[seeds] for seeds in common])
-        found[key] = Separation(best, second, tests.get(key), len(common))
-    for (key, test), p_value in zip(tests.items(), holm([test.p_value for test in tests.values()]), strict=True):
-        # Differences without any spread over seeds are too few to be certain of; and on the common seeds alone
-        # the order may be the other way round. Neither separates anything.
-        separated = p_value <= 0.05 and test.low < test.high and better[key] * test.mean > 0
-        found[key] = replace(found[key], separated=separated, alpha=0.05 / len(tests))
-    return found
+    counts = [int(record.metrics[key]["n"]) for record in having]
+    share = having[0].metrics[key]
+    hits = None
+    if len(having) == 1 and share["interval"] == RATE and share["unit"] == "%":
+        hits = round(share["value"] * share["n"] / 100)
+    collapsed = sum(key in record.collapsed for record in having)
+    return Cell(mean, by_seed, low, high, source, collapsed, min(counts), hits)

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ocwm.cells import Cell, Column, Separation, cells, separations, training_seeds
+from ocwm.cells import Cell, Column, cells, training_seeds
 from ocwm.store import Record
+from ocwm.verdicts import Separation, separations
 
 _DATA_ORDER = ("embedded", "official", "trajectories")
 _PRESET_ORDER = ("tiny", "smoke", "mini", "standard", "paper")

@@ -15,6 +15,7 @@ from ocwm.markup import FORMATS, Block, Heading, Lines, grid, render
 from ocwm.sections import Row, Section, sections
 from ocwm.store import Record
 from ocwm.table_notes import marked_name, section_facts, table_notes, unreached
+from ocwm.verdict_table import verdict_blocks
 
 ALL_FORMATS = (*FORMATS, "csv")
 LEGEND = (
@@ -58,6 +59,7 @@ def section_blocks(section: Section, *, level: int = 2) -> list[Block]:
     for columns in _tables(section.columns):
         blocks += _metric_blocks(section, columns, about, level=level + 1)
         about.pop(columns[0].group, None)  # said once, above the first table of a group
+    blocks += verdict_blocks(section, level=level + 1)
     return [*blocks, Heading(level + 1, "Costs"), cost_grid(section), Lines((machines(section.records),))]
 
 
@@ -93,7 +95,7 @@ def _metric_blocks(section: Section, columns: list[Column], about: Mapping[str, 
         + [_text(section, row, column, decimals[column.key]) for column in columns]
         for row in rows
     ]
-    notes = table_notes(section, rows, columns, decimals)
+    notes = table_notes(section, rows, columns)
     blocks: list[Block] = [Heading(level, f"{group}: {types}" if types else group)]
     blocks += [Lines((" ".join(texts),), points=False)] if texts else []
     blocks += [grid([*start, *header], body, words=len(start))]
