@@ -10,7 +10,7 @@ from ocwm.cells import MIN_SEEDS
 from ocwm.errors import BenchError
 from ocwm.figures import preset_label
 from ocwm.markup import Block, Heading, Lines, grid, render
-from ocwm.published import published_blocks
+from ocwm.published_tables import published_blocks
 from ocwm.sections import Section, sections
 from ocwm.store import Record
 from ocwm.tables import LEGEND, section_blocks

@@ -12,6 +12,7 @@ from ocwm.cost_table import cost_grid, machines
 from ocwm.errors import BenchError, suggest
 from ocwm.figures import decimals_of, figure
 from ocwm.markup import FORMATS, Block, Heading, Lines, grid, render
+from ocwm.published_tables import beside_blocks
 from ocwm.sections import Row, Section, sections
 from ocwm.store import Record
 from ocwm.table_notes import marked_name, section_facts, table_notes, unreached
@@ -60,6 +61,7 @@ def section_blocks(section: Section, *, level: int = 2) -> list[Block]:
         blocks += _metric_blocks(section, columns, about, level=level + 1)
         about.pop(columns[0].group, None)  # said once, above the first table of a group
     blocks += verdict_blocks(section, level=level + 1)
+    blocks += beside_blocks(section, level=level + 1)
     return [*blocks, Heading(level + 1, "Costs"), cost_grid(section), Lines((machines(section.records),))]
 
 

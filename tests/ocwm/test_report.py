@@ -15,7 +15,7 @@ from tests.ocwm.written_records import METRICS, make, mini, pusht, pusht_section
 from ocwm import compare, leaderboard, store
 from ocwm.cells import Cell, Column
 from ocwm.errors import BenchError
-from ocwm.published import published_blocks
+from ocwm.published_tables import published_blocks
 from ocwm.references import matching_references
 from ocwm.report import run_table
 from ocwm.sections import sections
