@@ -11,7 +11,7 @@ from ocwm.store import Record
 MIN_SEEDS = 3
 RATE = "Wilson"  # the interval that tasks give plain shares of independent items
 
-TrainingSeeds = tuple[int, int, int]
+TrainingSeed = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Cell:
 
     Attributes:
         mean: over training seeds, in the metric's unit.
-        by_seed: the figure of each training seed (encoder, model, reasoner).
+        by_seed: the figure of each training seed, see `training_seed`.
         low, high: 95 % interval, None where none can be given.
         source: "seeds" (Student's t of the mean), "items" (of one run: these checkpoints only) or "".
         collapsed: number of runs that stand at the metric's floor.
@@ -58,7 +58,7 @@ class Cell:
     """
 
     mean: float
-    by_seed: Mapping[TrainingSeeds, float]
+    by_seed: Mapping[TrainingSeed, float]
     low: float | None
     high: float | None
     source: str
@@ -67,9 +67,13 @@ class Cell:
     hits: int | None = None
 
 
-def training_seeds(record: Record) -> TrainingSeeds:
-    """Return the seeds that make another checkpoint: encoder, model, reasoner."""
-    return record.seeds["encoder"], record.seeds["model"], record.seeds["reasoner"]
+def training_seed(record: Record) -> TrainingSeed:
+    """Return what makes a run count as another one: the seeds of encoder and world model.
+
+    Several reasoners on one world model are no further world models: their figures are averaged. A reference has no world
+    model, so there the reasoner's seed takes that place.
+    """
+    return record.seeds["encoder"], record.seeds["model" if record.kind == "method" else "reasoner"]
 
 
 def cells(records: Sequence[Record]) -> dict[str, Cell]:
@@ -80,18 +84,19 @@ def cells(records: Sequence[Record]) -> dict[str, Cell]:
 
 def _cell(key: str, records: Sequence[Record]) -> Cell:
     having = [record for record in records if record.metrics.get(key, {}).get("value") is not None]
-    values: dict[TrainingSeeds, list[float]] = {}
-    for record in having:  # evaluation seeds of one checkpoint are averaged first
-        values.setdefault(training_seeds(record), []).append(record.metrics[key]["value"])
+    values: dict[TrainingSeed, list[float]] = {}
+    for record in having:  # reasoners and evaluation seeds of one world model are averaged first
+        values.setdefault(training_seed(record), []).append(record.metrics[key]["value"])
     by_seed = {seeds: sum(same) / len(same) for seeds, same in sorted(values.items())}
     mean = sum(by_seed.values()) / len(by_seed)
     spread = max(by_seed.values()) - min(by_seed.values())
+    found = [record.metrics[key]["value"] for record in having]
     low = high = None
     source = ""
     if len(by_seed) >= MIN_SEEDS and spread > 0:
         interval = student_interval(list(by_seed.values()))
         low, high, source = interval.low, interval.high, "seeds"
-    elif spread == 0 and (first := having[0].metrics[key])["low"] is not None:
+    elif len(set(found)) == 1 and (first := having[0].metrics[key])["low"] is not None:
         # One seed, or a figure that no seed changes: what is left is the uncertainty of the items.
         low, high, source = first["low"], first["high"], "items"
     counts = [int(record.metrics[key]["n"]) for record in having]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ocwm.cells import Cell, Column, cells, training_seeds
+from ocwm.cells import Cell, Column, cells, training_seed
 from ocwm.store import Record
 from ocwm.verdicts import Separation, separations
 
@@ -62,7 +62,7 @@ class Row:
     @property
     def seeds(self) -> int:
         """Number of training seeds."""
-        return len({training_seeds(record) for record in self.records})
+        return len({training_seed(record) for record in self.records})
 
     @property
     def dirty(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ocwm.attribution_table import attribution_blocks
 from ocwm.cells import Cell, Column
 from ocwm.cost_table import cost_grid, machines
 from ocwm.errors import BenchError, suggest
@@ -61,6 +62,7 @@ def section_blocks(section: Section, *, level: int = 2) -> list[Block]:
         blocks += _metric_blocks(section, columns, about, level=level + 1)
         about.pop(columns[0].group, None)  # said once, above the first table of a group
     blocks += verdict_blocks(section, level=level + 1)
+    blocks += attribution_blocks(section, level=level + 1)
     blocks += beside_blocks(section, level=level + 1)
     return [*blocks, Heading(level + 1, "Costs"), cost_grid(section), Lines((machines(section.records),))]
 
