@@ -63,21 +63,29 @@ class SeedSpread:
     nested: dict[str, NestedVariance]
 
 
-def bracket(section: Section, column: Column) -> Bracket | None:
-    """Return floor and ceiling of a metric; None where either is missing."""
+def bounds(section: Section, column: Column) -> tuple[tuple[str, Cell] | None, tuple[str, Cell] | None]:
+    """Return the best reference without privileged input and the best with one, None where there is none."""
     sign = 1.0 if column.higher_is_better else -1.0
-    ends = []
+    ends: list[tuple[str, Cell] | None] = []
     for privileged in (False, True):
         known = [
             (section.name_of(row), row.cells[column.key])
             for row in section.rows
             if not row.learned and bool(row.privileged) == privileged and column.key in row.cells
         ]
-        if not known:
-            return None
-        ends.append(max(known, key=lambda found: sign * found[1].mean))
-    (floor, low), (ceiling, high) = ends
-    return Bracket(floor, ceiling, low.mean, high.mean, sign * (high.mean - low.mean) > 0 and _apart(low, high))
+        ends.append(max(known, key=lambda found: sign * found[1].mean, default=None))
+    return ends[0], ends[1]
+
+
+def bracket(section: Section, column: Column) -> Bracket | None:
+    """Return floor and ceiling of a metric; None where either is missing."""
+    floor, ceiling = bounds(section, column)
+    if floor is None or ceiling is None:
+        return None
+    sign = 1.0 if column.higher_is_better else -1.0
+    low, high = floor[1], ceiling[1]
+    is_open = sign * (high.mean - low.mean) > 0 and _apart(low, high)
+    return Bracket(floor[0], ceiling[0], low.mean, high.mean, is_open)
 
 
 def captured(found: Bracket, cell: Cell) -> Captured:

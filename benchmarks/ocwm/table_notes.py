@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocwm.cells import MIN_SEEDS, Column
+from ocwm.cells import MIN_SEEDS, Cell, Column
 from ocwm.figures import figure, preset_label
 from ocwm.sections import Row, Section
 from ocwm.store import Record
@@ -112,3 +112,12 @@ def unreached(section: Section, column: Column) -> bool:
 def marked_name(row: Row) -> str:
     """Return the row's name with the mark for uncommitted changes."""
     return row.label + (" ‡" if row.dirty else "")
+
+
+def interval_text(cell: Cell, decimals: int) -> str:
+    """Return a figure's interval: ± over training seeds, [low, high] over the items of one checkpoint, or nothing."""
+    if cell.low is None or cell.high is None:
+        return ""
+    if cell.source == "seeds":
+        return f" ±{figure((cell.high - cell.low) / 2, decimals=decimals)}"
+    return f" [{figure(cell.low, decimals=decimals)}, {figure(cell.high, decimals=decimals)}]"

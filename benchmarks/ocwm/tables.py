@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ocwm.attribution_table import attribution_blocks
-from ocwm.cells import Cell, Column
+from ocwm.cells import Column
 from ocwm.cost_table import cost_grid, machines
 from ocwm.errors import BenchError, suggest
 from ocwm.figures import decimals_of, figure
@@ -16,7 +16,7 @@ from ocwm.markup import FORMATS, Block, Heading, Lines, grid, render
 from ocwm.published_tables import beside_blocks
 from ocwm.sections import Row, Section, sections
 from ocwm.store import Record
-from ocwm.table_notes import marked_name, section_facts, table_notes, unreached
+from ocwm.table_notes import interval_text, marked_name, section_facts, table_notes, unreached
 from ocwm.verdict_table import verdict_blocks
 
 ALL_FORMATS = (*FORMATS, "csv")
@@ -118,21 +118,13 @@ def _text(section: Section, row: Row, column: Column, decimals: int) -> str:
     cell = row.cells.get(column.key)
     if cell is None:
         return "–"
-    text = f"{figure(cell.mean, decimals=decimals)}{_interval(cell, decimals)}"
+    text = f"{figure(cell.mean, decimals=decimals)}{interval_text(cell, decimals)}"
     if len(cell.by_seed) < row.seeds:
         text += f" ({len(cell.by_seed)} of {row.seeds})"
     separation = section.separations.get(column.key)
     if row.learned and separation is not None and separation.separated and separation.best == section.name_of(row):
         text = f"**{text}**"
     return text + (" †" if cell.collapsed else "")
-
-
-def _interval(cell: Cell, decimals: int) -> str:
-    if cell.low is None or cell.high is None:
-        return ""
-    if cell.source == "seeds":
-        return f" ±{figure((cell.high - cell.low) / 2, decimals=decimals)}"
-    return f" [{figure(cell.low, decimals=decimals)}, {figure(cell.high, decimals=decimals)}]"
 
 
 def _csv(found: Sequence[Section]) -> str:

@@ -139,7 +139,7 @@ def pusht(
             "value": value, "low": value - 2, "high": value + 2, "n": n, "unit": unit, "higher_is_better": False,
             "interval": "bootstrap over episodes",
         }  # fmt: skip
-    parts = {"encode": 0.02, "world_model": seconds, "matching": 0.1, "search": 0.2, "environment": 0.3}
+    parts = {"encode": 0.02, "predict": seconds, "match": 0.1, "environment": 0.3}
     latency = {
         "plans": 3, "warm_up": parts, "median": parts, "p95": {name: 1.1 * value for name, value in parts.items()},
     }  # fmt: skip
