@@ -1,4 +1,4 @@
-"""Tables of run records: a few narrow ones for each section, in Markdown, plain text, LaTeX or CSV.
+"""Tables of run records: a few narrow ones for each section, in Markdown, plain text or LaTeX, and as data.
 
 Which metrics there are, in which order and what they mean comes from the records; the engine knows no task.
 """
@@ -11,6 +11,7 @@ from ocwm.attribution_table import attribution_blocks
 from ocwm.cells import Column
 from ocwm.cost_table import cost_grid, machines
 from ocwm.errors import BenchError, suggest
+from ocwm.export import EXPORTS, export, is_separated
 from ocwm.figures import decimals_of, figure
 from ocwm.markup import FORMATS, Block, Heading, Lines, grid, render
 from ocwm.published_tables import beside_blocks
@@ -19,7 +20,7 @@ from ocwm.store import Record
 from ocwm.table_notes import interval_text, marked_name, section_facts, table_notes, unreached
 from ocwm.verdict_table import verdict_blocks
 
-ALL_FORMATS = (*FORMATS, "csv")
+ALL_FORMATS = (*FORMATS, *EXPORTS)
 LEGEND = (
     "`±` and bold are about methods: the 95 % interval (Student's t) of the mean over training seeds. `[low, high]` is "
     "the 95 % interval over the items (videos, questions, episodes) of one checkpoint and says nothing about another."
@@ -36,7 +37,7 @@ def render_tables(
         records: as `store.read_records` gives them.
         task: only this task.
         presets: only these presets; empty means all.
-        form: "md", "plain", "latex" or "csv" (one line for each row and metric).
+        form: "md", "plain", "latex" (booktabs), "csv" (one line for each row and metric) or "json".
 
     Raises:
         BenchError: nothing to show, or an unknown format.
@@ -48,8 +49,8 @@ def render_tables(
         known = ", ".join(sorted({f"{r.task} {r.preset}" for r in records})) or "nothing"
         raise BenchError("no record to show", f"Recorded so far: {known}. Make one with bench run.")
     found = sections(chosen)
-    if form == "csv":
-        return _csv(found)
+    if form in EXPORTS:
+        return export(found, form)
     legend: list[Block] = [Lines((LEGEND,), points=False)]
     return render(legend + [block for section in found for block in section_blocks(section)], form)
 
@@ -121,36 +122,6 @@ def _text(section: Section, row: Row, column: Column, decimals: int) -> str:
     text = f"{figure(cell.mean, decimals=decimals)}{interval_text(cell, decimals)}"
     if len(cell.by_seed) < row.seeds:
         text += f" ({len(cell.by_seed)} of {row.seeds})"
-    separation = section.separations.get(column.key)
-    if row.learned and separation is not None and separation.separated and separation.best == section.name_of(row):
+    if is_separated(section, row, column):
         text = f"**{text}**"
     return text + (" †" if cell.collapsed else "")
-
-
-def _csv(found: Sequence[Section]) -> str:
-    """Return one line for each section, row and metric."""
-    import pandas as pd
-
-    lines = []
-    for section in found:
-        for row in section.rows:
-            for column in section.columns:
-                cell = row.cells.get(column.key)
-                if cell is None:
-                    continue
-                separation = section.separations.get(column.key)
-                best = separation is not None and separation.separated and separation.best == section.name_of(row)
-                record = row.records[0]
-                lines.append(
-                    {
-                        "task": record.task, **record.section, "manifest": record.data["manifest"],
-                        "split": record.split["name"], "split_hash": record.split["hash"], "model": row.label,
-                        "method": record.method, "kind": record.kind, "privileged": record.privileged,
-                        "encoder": row.encoder, "metric": column.key, "unit": column.unit,
-                        "higher_is_better": column.higher_is_better, "value": cell.mean, "low": cell.low,
-                        "high": cell.high, "interval": cell.source, "training_seeds": len(cell.by_seed),
-                        "separated": row.learned and best, "collapsed_runs": cell.collapsed, "dirty": row.dirty,
-                        "records": " ".join(r.id for r in row.records),
-                    }
-                )  # fmt: skip
-    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n", float_format="%.6g")

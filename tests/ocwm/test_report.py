@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import re
 from pathlib import Path
 
@@ -148,6 +149,42 @@ def test_csv_is_tidy_and_latex_is_escaped() -> None:
     assert r"copy\_last" in latex
     assert "↑" not in latex
     assert "**" not in latex.replace("%", "")
+
+
+def test_latex_is_booktabs_and_balanced() -> None:
+    latex = render_tables([*mini(), *pusht_section()], form="latex")
+    body = [line for line in latex.splitlines() if not line.startswith("%")]
+    tables = sum(line.startswith(r"\begin{tabular}") for line in body)
+    assert tables > 8
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
+        assert sum(line == rule for line in body) == tables
+    assert r"\hline" not in latex
+    assert not re.search(r"(?<!\\)[%#_]", "".join(body))  # whatever LaTeX would take for a command is escaped
+    assert "".join(body).isascii()
+    columns = 0
+    for line in body:
+        if line.startswith(r"\begin{tabular}"):
+            columns = len(line.partition("}{")[2].rstrip("}"))
+        elif line.endswith(r"\\"):
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, line
+
+
+def test_json_holds_verdicts_headroom_commands_and_seeds() -> None:
+    found = json.loads(render_tables([*mini(), *pusht_section()], form="json"))
+    assert [section["task"] for section in found] == ["clevrer", "pusht"]
+    clevrer, control = found
+    row = next(row for row in clevrer["rows"] if row["model"] == "ocjepa")
+    error = row["metrics"]["rollout.position_error.31"]
+    assert error["separated"]
+    assert [entry["seed"] for entry in error["by_seed"]] == [0, 1, 2]
+    assert error["headroom_captured"] == pytest.approx((0.217 - 0.22) / (0.217 - 0.004))
+    assert row["records"][0]["command"] == "bench run --method ocjepa --task clevrer --preset mini --seed 0"
+    assert row["records"][0]["leakage"] is None
+    verdict = clevrer["verdicts"]["rollout.position_error.31"]
+    assert (verdict["best"], verdict["separated"], verdict["about"]) == ("ocjepa", True, "methods")
+    assert control["verdicts"]["success.joint.first_hit"]["about"] == "these checkpoints"
+    assert control["verdicts"]["success.joint.first_hit"]["episodes_needed"] == 1534
+    assert control["rows"][0]["seconds_per_plan"] == pytest.approx(1.32)
 
 
 def test_filters_and_bad_names() -> None:

@@ -15,11 +15,11 @@ from ocwm.cli.options import Debug, Json, Results, names
 def table(
     task: Annotated[str | None, typer.Option(help="Only this task.", autocompletion=names("task"))] = None,
     preset: Annotated[list[str] | None, typer.Option(help="Only these presets.")] = None,
-    form: Annotated[str, typer.Option("--format", help="md, plain, latex or csv.")] = "plain",
+    form: Annotated[str, typer.Option("--format", help="md, plain, latex (booktabs), csv or json.")] = "plain",
     results: Results = None,
     debug: Debug = False,
 ) -> None:
-    """Print the tables of all records, section by section."""
+    """Print the tables of all records, section by section; csv and json are for other programs."""
     from ocwm.store import read_records
     from ocwm.tables import render_tables
 
