@@ -44,15 +44,24 @@ def render_tables(
     """
     if form not in ALL_FORMATS:
         raise BenchError(f"no table format '{form}'", suggest(form, ALL_FORMATS))
-    chosen = [r for r in records if task in (None, r.task) and (not presets or r.preset in presets)]
-    if not chosen:
-        known = ", ".join(sorted({f"{r.task} {r.preset}" for r in records})) or "nothing"
-        raise BenchError("no record to show", f"Recorded so far: {known}. Make one with bench run.")
-    found = sections(chosen)
+    found = sections(chosen_records(records, task=task, presets=presets))
     if form in EXPORTS:
         return export(found, form)
     legend: list[Block] = [Lines((LEGEND,), points=False)]
     return render(legend + [block for section in found for block in section_blocks(section)], form)
+
+
+def chosen_records(records: Sequence[Record], *, task: str | None, presets: Sequence[str]) -> list[Record]:
+    """Return the records of a task and of some presets.
+
+    Raises:
+        BenchError: there are none.
+    """
+    chosen = [r for r in records if task in (None, r.task) and (not presets or r.preset in presets)]
+    if not chosen:
+        known = ", ".join(sorted({f"{r.task} {r.preset}" for r in records})) or "nothing"
+        raise BenchError("no record to show", f"Recorded so far: {known}. Make one with bench run.")
+    return chosen
 
 
 def section_blocks(section: Section, *, level: int = 2) -> list[Block]:
