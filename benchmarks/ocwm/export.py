@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from ocwm.attribution import bracket, captured
 from ocwm.cells import Cell, Column
 from ocwm.cost_table import seconds_per_plan
 from ocwm.leakage import KEY as LEAKAGE
 from ocwm.run_list import command_of
 from ocwm.sections import Row, Section
+from ocwm.stats import MIN_RUNS, iqm, run_bootstrap
 
 EXPORTS = ("csv", "json")
 
@@ -101,10 +104,20 @@ def _cell(section: Section, row: Row, column: Column, cell: Cell) -> dict[str, A
         "unit": column.unit,
         "higher_is_better": column.higher_is_better,
         "by_seed": [{"encoder": seeds[0], "seed": seeds[1], "value": value} for seeds, value in cell.by_seed.items()],
+        "iqm": _iqm(cell),
         "collapsed_runs": cell.collapsed,
         "separated": is_separated(section, row, column),
         "headroom_captured": None if share is None else share.mean,
     }
+
+
+def _iqm(cell: Cell) -> dict[str, float] | None:
+    """Return the interquartile mean over training seeds with its bootstrap interval; None below ten seeds."""
+    values = list(cell.by_seed.values())
+    if len(values) < MIN_RUNS:
+        return None
+    low, high = run_bootstrap([[values]], iqm, rng=np.random.default_rng(0))
+    return {"value": iqm(values), "low": low, "high": high}
 
 
 def _verdict(section: Section, key: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ocwm.context import RunContext
 
 KEY = "leakage"  # in a record's notes
-LAST_STEP = "the last training step; settings were chosen on dev"
+LAST_STEP = "the checkpoint of the last training step, none is picked"
 NO_TRAINING = "nothing is trained"
 
 
@@ -40,7 +40,7 @@ def audit(
         unit: what these are ("videos", "episodes").
         identified_by: what the identity is made of, e.g. "sha256 of the states".
         scalers: what normalisation was fitted on.
-        selection: how the checkpoint and the settings were chosen.
+        selection: how the checkpoint was chosen.
         encoder: what the encoder was trained on, as far as it is known.
         reserved: False where the protocol itself measures on training data.
     """

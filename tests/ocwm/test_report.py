@@ -187,6 +187,16 @@ def test_json_holds_verdicts_headroom_commands_and_seeds() -> None:
     assert control["rows"][0]["seconds_per_plan"] == pytest.approx(1.32)
 
 
+def test_interquartile_means_from_ten_seeds_on() -> None:
+    key = "rollout.position_error.31"
+    for seeds, expected in ((9, None), (12, 0.255)):
+        records = [make(seed=seed, figures={key: 0.2 + 0.01 * seed}) for seed in range(seeds)]
+        (section,) = json.loads(render_tables(records, form="json"))
+        found = section["rows"][0]["metrics"][key]["iqm"]
+        assert found is None if expected is None else found["value"] == pytest.approx(expected)
+        assert expected is None or found["low"] < expected < found["high"]
+
+
 def test_filters_and_bad_names() -> None:
     records = [*mini(), make(preset="standard")]
     assert "preset standard" not in render_tables(records, presets=["mini"])

@@ -5,7 +5,7 @@ say how sure we are about the checkpoints that were measured. *Seed-level* stati
 Holm) say something about methods. Only the second kind may separate two methods. docs/statistics.md has the rules.
 """
 
-from ocwm.stats.aggregate import iqm, probability_of_improvement, run_bootstrap
+from ocwm.stats.aggregate import MIN_RUNS, iqm, probability_of_improvement, run_bootstrap
 from ocwm.stats.bootstrap import (
     cluster_bootstrap,
     paired_cluster_bootstrap,
@@ -23,6 +23,7 @@ from ocwm.stats.proportions import McNemar, agresti_caffo, mcnemar, wilson
 from ocwm.stats.student import SeedTest, holm, student_interval, student_quantile, student_tail
 
 __all__ = [
+    "MIN_RUNS",
     "McNemar",
     "NestedVariance",
     "SeedTest",
