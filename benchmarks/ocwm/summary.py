@@ -45,6 +45,7 @@ def _line(section: Section, column: Column) -> list[str]:
     separation = section.separations.get(column.key)
     rivals = sum(other.learned and column.key in other.cells for other in section.rows) - 1
     alone = "the other rows collapsed" if rivals else "one learned row"
+    alone = "all learned rows collapsed" if cell.collapsed else alone
     said = alone if separation is None else verdict(separation)
     if unreached(section, column):
         said = "no world-model effect possible"

@@ -47,6 +47,8 @@ def test_a_single_row_and_collapsed_rivals_are_not_compared() -> None:
     fallen = pusht("oc_dino_wm", hits=1, collapsed=["success.joint.first_hit"])
     text = text_of([pusht(hits=50), fallen])
     assert "the other rows collapsed" in text
+    both = [pusht(hits=2, collapsed=["success.joint.first_hit"]), fallen]
+    assert "all learned rows collapsed" in text_of(both)
 
 
 def test_push_t_rows_show_what_a_plan_costs() -> None:
