@@ -127,6 +127,7 @@ def compose(
         root[group] = OmegaConf.merge({"name": chosen[group].name, "kind": chosen[group].kind}, root[group])
     for described in (*groups_in_order, "trainer"):
         del root[described]["description"]
+    root.task.pop("headline", None)  # for tables only
     root.preset = preset
     if seed is not None and trains is not None:
         root.seeds.encoder = seed
