@@ -108,7 +108,7 @@ class ICEM(Search):
         config, shape = self.config, self.mean.shape
         samples = max(int(config.samples * config.decay**-self.iteration), min(2 * config.elites, config.samples))
         white = self.draw((samples, *shape)).view(samples, shape[0] * self.block, -1)
-        candidates = coloured(white, config.noise_beta).view(samples, *shape) * self.std + self.mean
+        candidates = coloured(white, config.noise_beta).reshape(samples, *shape) * self.std + self.mean
         self.iteration += 1
         if self.iteration == config.iterations:
             candidates[0] = self.mean
