@@ -29,12 +29,16 @@ class Block(nn.ModuleList):
         )
         super().__init__([attention, feed_forward])
 
-    def forward(self, x: Tensor, *, weights: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Map (B, L, D) to (B, L, D), with the head-averaged attention (B, L, L) where asked for."""
+    def forward(self, x: Tensor, *, weights: bool = False, last: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Map (B, L, D) to all tokens, or only to the `last` Q ones: (B, Q, D), all of them read.
+
+        With the head-averaged attention (B, L or Q, L) where asked for.
+        """
         attention, feed_forward = self
-        read, attended = attention(x, x, x, need_weights=weights)
-        x = x + read
-        return x + feed_forward(x), attended
+        queries = x if last is None else x[:, -last:]
+        read, attended = attention(queries, x, x, need_weights=weights)
+        kept = queries + read
+        return kept + feed_forward(kept), attended
 
 
 class Transformer(nn.Module):
@@ -45,10 +49,12 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.layers = nn.ModuleList(Block(dim, heads, mlp_dim, dropout) for _ in range(depth))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, L, D) to (B, L, D)."""
-        for block in self.layers:
+    def forward(self, x: Tensor, *, last: int | None = None) -> Tensor:
+        """Map (B, L, D) to (B, L, D), or to the `last` Q tokens: the final block computes no others."""
+        *first, final = self.layers
+        for block in first:
             x, _ = block(x)
+        x, _ = final(x, last=last)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def attention(self, x: Tensor) -> list[Tensor]:
@@ -114,9 +120,14 @@ class MaskedSlotPredictor(nn.Module):
         content = torch.where(hidden[..., None], self.mask_token[:, :, None] + anchor, slots_BTND)
         return content + time
 
-    def decode(self, tokens_BTND: Tensor) -> Tensor:
-        """Run the transformer over the flattened window (time-major, slot-minor) and project: (B, T, N, D)."""
-        return self.to_out(self.transformer(tokens_BTND.flatten(1, 2))).view_as(tokens_BTND)  # type: ignore[no-any-return]
+    def decode(self, tokens_BTND: Tensor, *, frames: int | None = None) -> Tensor:
+        """Run the transformer over the flattened window (time-major, slot-minor) and project: (B, T, N, D).
+
+        With `frames` F only the last ones, (B, F, N, D).
+        """
+        nodes = tokens_BTND.shape[2]
+        encoded = self.transformer(tokens_BTND.flatten(1, 2), last=None if frames is None else frames * nodes)
+        return self.to_out(encoded).unflatten(1, (-1, nodes))  # type: ignore[no-any-return]
 
     def training_tokens(self, history: Tensor, mask: Tensor) -> Tensor:
         """Tokens of a training window.
@@ -152,4 +163,4 @@ class MaskedSlotPredictor(nn.Module):
             raise ValueError(f"history of {frames} frames is longer than the trained {self.history_frames}")
         time = self.time_pos_embed[:, -frames - self.pred_frames :]
         queries = self.mask_token[:, :, None] + self.id_projector(history[:, :1]) + time[:, frames:]
-        return self.decode(torch.cat([history + time[:, :frames], queries], dim=1))[:, frames:]
+        return self.decode(torch.cat([history + time[:, :frames], queries], dim=1), frames=self.pred_frames)

@@ -102,6 +102,22 @@ def test_a_rollout_makes_the_least_number_of_calls(monkeypatch: pytest.MonkeyPat
     assert made == [4] * calls
 
 
+@pytest.mark.parametrize("frames", [1, 3, 4])
+def test_what_is_not_asked_for_is_left_out_without_a_difference(frames: int) -> None:
+    predictor = build(depth=2).predictor
+    window = clip().latents[:, :frames]
+    time = predictor.time_pos_embed[:, -frames - 3 :]
+    hidden = torch.arange(frames + 3)[:, None] >= frames
+    padded = torch.cat([window, torch.zeros(3, 3, 5, 8)], dim=1)
+    whole = predictor.decode(predictor.tokens(padded, hidden, time))
+    torch.testing.assert_close(predictor.infer(window), whole[:, frames:], atol=1e-6, rtol=1e-5)
+    computed = []
+    predictor.transformer.norm.register_forward_pre_hook(lambda _, given: computed.append(given[0].shape[1]))
+    predictor.infer(window)
+    predictor(clip().latents[:, :4], torch.zeros(4, 5, dtype=torch.bool))
+    assert computed == [3 * 5, 7 * 5]
+
+
 def test_a_rollout_takes_any_number_of_slots_in_any_order() -> None:
     model, batch = build(), clip()
     whole = model.rollout(batch, steps=5).latents

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
+from ocwm import matching
 from ocwm.errors import BenchError
 from ocwm.goal_cost import Objective
 from ocwm.matching import match, reorder
@@ -40,6 +43,50 @@ def test_the_sum_counts_and_not_the_nearest_slot(slots: int) -> None:
     assert sum(costs[i, j] for j, i in enumerate(order)) <= costs.diagonal().sum()
 
 
+@pytest.mark.parametrize("slots", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("values", [None, 3, 1])  # costs of any size, of three values, all alike
+def test_no_assignment_costs_less(slots: int, values: int | None) -> None:
+    """What scipy finds."""
+    batch, rng = 200, np.random.default_rng(slots)
+    if values is None:
+        slots_BND, reference_BND = (torch.from_numpy(rng.standard_normal((batch, slots, 5))).float() for _ in range(2))
+    else:  # whole numbers, whose sums are exact: ties are ties
+        slots_BND, reference_BND = (
+            torch.from_numpy(rng.integers(0, values, (batch, slots, 2))).float() for _ in range(2)
+        )
+    order = match(slots_BND, reference_BND)
+    assert torch.equal(order.sort(dim=-1).values, torch.arange(slots).expand(batch, slots))
+    found = (reorder(slots_BND, order) - reference_BND).square().sum((-1, -2)).numpy()
+    costs = (slots_BND[:, :, None] - reference_BND[:, None]).square().sum(-1).numpy()
+    for cost, chosen, total in zip(costs, order.numpy(), found, strict=True):
+        rows, columns = linear_sum_assignment(cost)
+        assert total == pytest.approx(cost[rows, columns].sum(), rel=1e-5, abs=1e-5)
+        if values is None:
+            assert (chosen[columns] == rows).all()
+
+
+@pytest.mark.parametrize(("slots", "calls"), [(4, 0), (6, 0), (7, 12), (9, 12)])
+def test_a_solver_is_called_where_there_are_many_orders(
+    slots: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        matching, "linear_sum_assignment", lambda cost: made.append(cost.shape) or linear_sum_assignment(cost)
+    )
+    match(drawn(3, 4, slots, 8), drawn(3, 4, slots, 8, seed=1))
+    assert made == [(slots, slots)] * calls
+
+
+def test_matching_is_the_same_in_parts_and_under_autocast() -> None:
+    slots, reference = drawn(50, 4, 8), drawn(50, 4, 8, seed=1)
+    whole = match(slots, reference)
+    assert torch.equal(
+        torch.cat([match(*pair) for pair in zip(slots.split(7), reference.split(7), strict=True)]), whole
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(match(slots, reference), whole)
+
+
 def test_a_goal_is_reached_in_any_order_of_slots() -> None:
     goal = LatentBatch(drawn(3, 1, 4, 8), proprio=drawn(3, 1, 6))
     there = LatentBatch(
@@ -59,3 +106,20 @@ def test_proprioception_on_one_side_only_is_named() -> None:
     with pytest.raises(BenchError, match="the goal has no proprioception"):
         Objective()(LatentBatch(latents, proprio=drawn(2, 1, 6)), LatentBatch(latents))
     assert Objective()(LatentBatch(latents), LatentBatch(latents)).total.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"matching": "hungaria"}, "unknown objective matching 'hungaria'. Did you mean 'hungarian'"),
+        ({"distance": "l1"}, "unknown objective distance 'l1'"),
+        ({"frames": "lats"}, "unknown objective frames 'lats'. Did you mean 'last'"),
+        ({"alpha": -0.5}, "the objective's alpha is -0.5"),
+        ({"alpha": float("nan")}, "the objective's alpha is nan"),
+        ({"base": 0.0}, "the objective's base is 0.0"),
+    ],
+)
+def test_objectives_that_cannot_be_are_named(wrong: dict, said: str) -> None:
+    with pytest.raises(BenchError, match=said) as caught:
+        Objective(**wrong)
+    assert "\n" not in str(caught.value)

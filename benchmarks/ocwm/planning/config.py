@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from ocwm.errors import BenchError, suggest
@@ -53,6 +54,8 @@ class PlannerConfig:
             raise BenchError(
                 f"task.planning.planner is '{self.planner}'", suggest(str(self.planner), get_args(PlannerName))
             )
+        for key, value in asdict(self).items():
+            self._require(key, isinstance(value, str) or math.isfinite(value), "Choose a finite number.")
         for key in ("samples", "iterations", "horizon"):
             self._require(key, getattr(self, key) >= 1, "Choose 1 or more.")
         self._require("std", self.std > 0, "Choose more than 0.")

@@ -102,8 +102,10 @@ class ModelCost:
         self._limits: dict[tuple[int, bool], int] = {}
         goal = goal.to(device)
         takes_proprio = bool(model.spec.proprio_dim) and "proprio" in model.capabilities
-        with torch.no_grad():
-            embedded = model.embed_proprio(goal.proprio) if takes_proprio and goal.proprio is not None else None
+        embedded = None
+        if takes_proprio and goal.proprio is not None:
+            with torch.no_grad():  # one by one: products of other sizes are rounded in other ways
+                embedded = torch.cat([model.embed_proprio(one) for one in torch.split(goal.proprio, 1)])
         self.goal = LatentBatch(goal.latents, proprio=embedded)
 
     def __call__(self, candidates: Tensor) -> Tensor:
