@@ -71,9 +71,7 @@ def test_errors_at_the_end_and_angles_across_zero(figures):
 
 def test_where_no_block_has_to_move_its_success_is_not_measured():
     figures = Figures(np.random.default_rng(0), 10)
-    figures.add_outcomes(
-        outcomes([BLOCK_ONLY, GOAL], joint=[1], block=[1]), items=np.arange(1), episodes=np.arange(1)
-    )
+    figures.add_outcomes(outcomes([BLOCK_ONLY, GOAL], joint=[1], block=[1]), items=np.arange(1), episodes=np.arange(1))
     assert "success.block.final" not in figures.values
     complete = figures.complete(declare(blocks=[1], objects_known=True))
     assert complete["success.block.final"] is NOTHING

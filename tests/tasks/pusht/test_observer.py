@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.tasks.pusht.conftest import BLOCK, HISTORY
 
 from ocwm.types import LatentBatch
 from ocwm_tasks.pusht.clips import action_blocks
 from ocwm_tasks.pusht.control import View
 from ocwm_tasks.pusht.rendering import render_state
-from tests.tasks.pusht.conftest import BLOCK, HISTORY
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.tasks.pusht.conftest import BLOCK, HISTORY, OFFSET
 
 from ocwm_tasks.pusht.pairs import draw_pairs
 from ocwm_tasks.pusht.problems import problems_of
 from ocwm_tasks.pusht.simulator import Simulator, replay
-from tests.tasks.pusht.conftest import BLOCK, HISTORY, OFFSET
 
 
 def test_held_out_problems_begin_where_the_episode_stands(problems, held_out, played):

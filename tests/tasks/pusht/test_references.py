@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.tasks.pusht.conftest import BLOCK, HISTORY, OFFSET
 
 from ocwm.types import LatentSpec
 from ocwm_tasks.pusht.control import View, control
 from ocwm_tasks.pusht.normalisation import column_statistics
 from ocwm_tasks.pusht.references import Random, Replay, Setting, SimulatorModel, ZeroAction
 from ocwm_tasks.pusht.state import AGENT
-from tests.tasks.pusht.conftest import BLOCK, HISTORY, OFFSET
 
 SPEC = LatentSpec(2, 8)
 
