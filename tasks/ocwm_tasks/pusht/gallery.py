@@ -6,7 +6,9 @@ Shape letters: P problems, B plans, K blocks of a plan.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +19,22 @@ from ocwm.types import LatentBatch
 from ocwm_tasks.pusht.control import NEVER, Outcomes, Problem, View
 from ocwm_tasks.pusht.observer import Observer
 from ocwm_tasks.pusht.probe import Pose, PoseProbe
-from ocwm_tasks.pusht.rendering import render_state
-from ocwm_tasks.pusht.state import AGENT, ANGLE, BLOCK, STATE_DIM
+from ocwm_tasks.pusht.rendering import render_masks, render_state
+from ocwm_tasks.pusht.state import AGENT, ANGLE, BLOCK, STATE_DIM, turn_between
 
-_SIZE = 160  # px of a frame
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GALLERY_VERSION = 1  # goes up whenever pictures change
+
+_SIZE = 192  # px of a frame
+_DPI = 120
+_MOST = 10  # frames of a strip beside start and goal; of longer ones evenly spread
+# Inches.
+_CELL, _GAP, _APART, _BETWEEN = 1.0, 0.04, 0.1, 0.14
+_MARGIN, _LABEL, _TITLE, _HEAD = 0.1, 0.66, 0.3, 0.2
+_SHADES = np.array([[255, 255, 255], [190, 225, 255], [200, 240, 200]], dtype=np.uint8)  # nothing, agent, block
+_BACKGROUND = 250  # frames are white where nothing is drawn
 
 
 def imagined_states(
@@ -71,6 +85,13 @@ def _as_states(pose: Pose) -> NDArray[np.float64]:
     return states
 
 
+def choose(hits: NDArray[np.bool_], count: int) -> list[int]:
+    """Numbers of `count` problems (fewer where there are not so many), half of them reached (P,) if there are enough."""
+    reached, missed = np.flatnonzero(hits).tolist(), np.flatnonzero(~hits).tolist()
+    wanted = max(-(-count // 2), count - len(missed))
+    return sorted([*reached[:wanted], *missed[: count - len(reached[:wanted])]])
+
+
 def draw_gallery(
     path: Path,
     outcomes: Outcomes,
@@ -80,7 +101,9 @@ def draw_gallery(
     block: int,
     title: str,
 ) -> None:
-    """Draw some problems, two rows each: real frames after every block, with the goal at the end; and imagined ones.
+    """Draw a strip for each of some problems: real frames, the goal, and below them what was imagined.
+
+    The goal's pose is shaded in every frame.
 
     Args:
         path: of the PNG.
@@ -89,36 +112,79 @@ def draw_gallery(
         chosen: numbers of the problems.
         block: actions between two frames.
         title: above the picture.
+
+    Errors: OSError.
     """
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    blocks = outcomes.actions.shape[1] // block
+    shown = np.unique(np.linspace(1, blocks, min(blocks, _MOST)).round().astype(int))
+    rows = [1 if states is None else 2 for states in imagined]
+    width = 2 * _MARGIN + _LABEL + (len(shown) + 2) * (_CELL + _GAP) + _APART
+    height = 2 * _MARGIN + _TITLE + sum(_HEAD + count * (_CELL + _GAP) for count in rows) + _BETWEEN * (len(rows) - 1)
+    sheet = _Sheet(Figure(figsize=(width, height), dpi=_DPI), width, height)
+    sheet.write(_MARGIN, _MARGIN, title, size=9, weight="bold")
+    top = _MARGIN + _TITLE
+    left = _MARGIN + _LABEL
+    for number, states, count in zip(chosen, imagined, rows, strict=True):
+        goal = outcomes.goals[number]
+        sheet.write(_MARGIN, top, _verdict(outcomes, number), size=8)
+        top += _HEAD
+        sheet.write(_MARGIN, top + _CELL / 2, "real", size=8, middle=True)
+        places = [left + column * (_CELL + _GAP) for column in range(len(shown) + 1)]
+        sheet.show(places[0], top, outcomes.states[number, 0], goal, "start")
+        for place, step in zip(places[1:], shown, strict=True):
+            sheet.show(place, top, outcomes.states[number, step * block], goal, f"{step * block}")
+        sheet.show(places[-1] + _CELL + _GAP + _APART, top, goal, goal, "goal")
+        if states is not None:
+            below = top + _CELL + _GAP
+            sheet.write(_MARGIN, below + _CELL / 2, "imagined", size=8, middle=True)
+            for place, step in zip(places[1:], shown, strict=True):
+                sheet.show(place, below, states[step - 1], goal, f"{step * block}")
+        top += count * (_CELL + _GAP) + _BETWEEN
+    sheet.figure.savefig(path)
 
-    columns = outcomes.actions.shape[1] // block + 2
-    figure, axes = plt.subplots(
-        2 * len(chosen), columns, figsize=(1.1 * columns, 2.5 * len(chosen) + 0.5), squeeze=False, dpi=120
-    )
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for place, number in enumerate(chosen):
-        real, dreamt = axes[2 * place], axes[2 * place + 1]
-        hit = int(outcomes.joint_hit[number])
-        said = "not reached" if hit == NEVER else f"reached after {hit} actions"
-        real[0].set_title(f"problem {number}: {said}", fontsize=8, loc="left")
-        for column, state in enumerate(outcomes.states[number, ::block]):
-            _show(real[column], state, f"{column * block}" if column else "")
-        _show(real[-1], outcomes.goals[number], "goal")
-        states = imagined[place]
-        for column, state in enumerate(() if states is None else states):
-            _show(dreamt[column + 1], state, "imagined" if column == 0 else "")
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-    figure.tight_layout(rect=(0, 0, 1, 0.98))
-    figure.savefig(path)
-    plt.close(figure)
+
+def _verdict(outcomes: Outcomes, number: int) -> str:
+    """One line on what came of a problem."""
+    final, goal = outcomes.final[number], outcomes.goals[number]
+    hit = int(outcomes.joint_hit[number])
+    block_hit = int(outcomes.block_hit[number])
+    said = f"reached after {hit} actions"
+    if hit == NEVER:
+        said = "not reached" + ("" if block_hit == NEVER else f", the block alone after {block_hit} actions")
+    agent, block = (np.linalg.norm(final[part] - goal[part]) for part in (AGENT, BLOCK))
+    turn = np.degrees(turn_between(final[ANGLE], goal[ANGLE]))
+    return f"problem {number}: {said}; at the end agent {agent:.0f} px, block {block:.0f} px and {turn:.0f}° off"
 
 
-def _show(axis: object, state: NDArray[np.float64], title: str) -> None:
-    axis.imshow(render_state(state, _SIZE, draw_anchor=False))  # type: ignore[attr-defined]
-    if title:
-        axis.set_title(title, fontsize=7)  # type: ignore[attr-defined]
+@dataclass(frozen=True)
+class _Sheet:
+    """A figure on which things are placed in inches from the upper left corner."""
+
+    figure: Figure
+    width: float
+    height: float
+
+    def write(
+        self, left: float, top: float, text: str, *, size: float, weight: str = "normal", middle: bool = False
+    ) -> None:
+        place = (left / self.width, 1 - top / self.height)
+        self.figure.text(*place, text, fontsize=size, fontweight=weight, va="center" if middle else "top")
+
+    def show(self, left: float, top: float, state: NDArray[np.float64], goal: NDArray[np.float64], label: str) -> None:
+        place = (left / self.width, 1 - (top + _CELL) / self.height, _CELL / self.width, _CELL / self.height)
+        axes = self.figure.add_axes(place, xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(color="0.75", linewidth=0.6)
+        axes.imshow(_over_goal(state, goal), interpolation="antialiased")
+        axes.text(0.05, 0.95, label, fontsize=6.5, color="0.35", va="top", transform=axes.transAxes)
+
+
+def _over_goal(state: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The frame of a state over a shade of its goal."""
+    frame = render_state(state, _SIZE, draw_anchor=False)
+    masks = render_masks(goal, _SIZE)
+    ghost = _SHADES[masks]
+    empty = (frame > _BACKGROUND).all(axis=-1, keepdims=True)
+    return np.asarray(np.where(empty & (masks > 0)[..., None], ghost, frame))

@@ -22,7 +22,7 @@ from ocwm.interfaces import WorldModel
 from ocwm.planning import Bounds, Planner, PlannerConfig
 from ocwm_tasks.pusht.control import NEVER, Controller, Outcomes, Problem, View, control
 from ocwm_tasks.pusht.controllers import ModelController, SimulatorController
-from ocwm_tasks.pusht.gallery import draw_gallery, imagined_states
+from ocwm_tasks.pusht.gallery import GALLERY_VERSION, choose, draw_gallery, imagined_states
 from ocwm_tasks.pusht.observer import Observer
 from ocwm_tasks.pusht.references import ControlReference, Random, Setting, SimulatorModel
 from ocwm_tasks.pusht.stages import Stages
@@ -88,9 +88,7 @@ class Runner:
     def gallery(self, outcomes: Outcomes) -> Path:
         """Draw the first problems, where reached and where not, and return the picture's path."""
         task, model = self.task, self.context.model
-        hits = outcomes.joint_hit != NEVER
-        half = -(-task.gallery // 2)
-        chosen = sorted([*np.flatnonzero(hits)[:half], *np.flatnonzero(~hits)[: task.gallery - half]])
+        chosen = choose(outcomes.joint_hit != NEVER, task.gallery)
         probe = self.stages.probe if isinstance(model, WorldModel) else None
         slots = self.context.encoder.slot_of(torch.tensor([problem.episode for problem in self.problems]))
         imagined: list[NDArray[np.float64] | None] = [None] * len(chosen)
@@ -110,7 +108,8 @@ class Runner:
                 )
                 for row in chosen
             ]
-        key = {**self.context.part("method", "task", "encoder", "trainer", "data"), "seeds": asdict(self.context.seeds)}
+        parts = self.context.part("method", "task", "encoder", "trainer", "data")
+        key = {**parts, "seeds": asdict(self.context.seeds), "version": GALLERY_VERSION}
         name = self.context.config.method.name
 
         def build(folder: Path) -> None:
