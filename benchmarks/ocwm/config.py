@@ -220,7 +220,9 @@ def import_class(node: Node) -> type[Any]:
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
-        raise BenchError(f"'{node['name']}' can't be imported from {module}: {error}", "--debug shows where.") from error
+        raise BenchError(
+            f"'{node['name']}' can't be imported from {module}: {error}", "--debug shows where."
+        ) from error
     if not isinstance(found, type):
         raise BenchError(f"'{node['name']}' names the class {node['_target_']}, which does not exist", "Mend its YAML.")
     return found

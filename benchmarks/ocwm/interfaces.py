@@ -233,7 +233,7 @@ class Task(ABC):
         """Return those of `stages` that runs of other methods have in common, and that `make_shared` makes."""
         return {}
 
-    def make_shared(self, context: RunContext) -> None:  # noqa: B027: a task may have none
+    def make_shared(self, context: RunContext) -> None:  # noqa: B027
         """Make the stages of `shared`, so that many runs that start together find them."""
 
     def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:

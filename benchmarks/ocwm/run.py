@@ -214,9 +214,7 @@ def component_versions(
     }
 
 
-def refusal(
-    values: Node, method_class: type[WorldModel] | type[Reference], task: Task, encoder: Encoder
-) -> str:
+def refusal(values: Node, method_class: type[WorldModel] | type[Reference], task: Task, encoder: Encoder) -> str:
     """Return why method and encoder can't work on the task, before anything is computed; "" where they can.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,11 @@ Data = Annotated[
     list[str] | None, typer.Option(metavar="TASK=DIR", help="Data of a task, for all of its runs.", show_default=False)
 ]
 
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ENCODER=FILE", help="Weights of an encoder, for all of its runs.", show_default=False),
+]
+
 
 def sweep(
     suite: Suite,
@@ -46,6 +52,7 @@ def sweep(
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Submit at most so many runs.", show_default=False)] = None,
     data: Data = None,
+    weights: Weights = None,
     results: Results = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -56,7 +63,9 @@ def sweep(
     if limit is not None and limit < 1:
         raise BenchError(f"--limit {limit} is too small", "Choose 1 or more.")
     with stoppable() as stop_here:
-        plan, site = _plan(suite, overrides, cluster, data, results)
+        if dry_run:
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched for it
+        plan, site = _plan(suite, overrides, cluster, data, weights, results)
         stop_here()
         if dry_run:
             from ocwm.sweeps import report
@@ -73,6 +82,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Print anew until nothing runs or waits.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="List runs that are done or waiting, too.")] = False,
     data: Data = None,
+    weights: Weights = None,
     results: Results = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -82,12 +92,15 @@ def status(
         from ocwm.sweeps import status as states
 
         while True:
-            plan, _ = _plan(suite, overrides, "local", data, results)
+            plan, _ = _plan(suite, overrides, "local", data, weights, results)
             rows = states.status(plan, _folder(plan))
             if as_json:
                 print(json.dumps(states.to_json(rows), indent=1), flush=True)
             else:
-                print((time.strftime("%H:%M:%S  ") if watch else "") + states.text(rows, everything=everything), flush=True)
+                print(
+                    (time.strftime("%H:%M:%S  ") if watch else "") + states.text(rows, everything=everything),
+                    flush=True,
+                )
             if not watch or not any(row.state in states.LIVE for row in rows):
                 return 0
             for _ in range(int(_WATCH_S / 0.5)):
@@ -119,25 +132,35 @@ def cancel(suite: Suite, debug: Debug = False) -> int:
 
 
 def _plan(
-    suite: str, overrides: list[str] | None, cluster: str, data: list[str] | None, results: Path | None
+    suite: str,
+    overrides: list[str] | None,
+    cluster: str,
+    data: list[str] | None,
+    weights: list[str] | None,
+    results: Path | None,
 ) -> tuple[Plan, Cluster]:
     from ocwm.sweeps.plan import plan
     from ocwm.sweeps.resources import read_cluster
     from ocwm.sweeps.suite import read_suite
 
-    given = overrides or []
-    own = [text for text in given if not text.startswith("cluster.")]
-    roots = {}
-    for text in data or []:
-        task, sign, root = text.partition("=")
-        if not sign or not root:
-            raise BenchError(f"--data {text} has another form", "Use --data TASK=DIR.")
-        roots[task] = str(Path(root).expanduser().absolute())
-    content = read_suite(suite, overrides=own, roots=roots)
-    site = read_cluster(
-        cluster, suite=content.resources, overrides=[text for text in given if text.startswith("cluster.")]
+    site = [text for text in overrides or [] if text.startswith("cluster.")]
+    own = [text for text in overrides or [] if text not in site]
+    content = read_suite(
+        suite, overrides=own, roots=_places(data, "--data TASK=DIR"), weights=_places(weights, "--weights ENCODER=FILE")
     )
-    return plan(content, results=results), site
+    where = read_cluster(cluster, suite=content.resources, overrides=site)
+    return plan(content, results=results), where
+
+
+def _places(given: list[str] | None, form: str) -> dict[str, str]:
+    """Absolute paths by name; jobs may start in another folder."""
+    found = {}
+    for text in given or []:
+        name, _, place = text.partition("=")
+        if not place:
+            raise BenchError(f"'{text}' has another form", f"Use {form}.")
+        found[name] = str(Path(place).expanduser().absolute()) if Path(place).expanduser().exists() else place
+    return found
 
 
 def _folder(plan: Plan) -> SweepFolder:
@@ -170,17 +193,19 @@ def _submit(
                 cells.append(cell)
         live = sum(row.state in LIVE for row in rows.values())
         say(f"{len(plan.of('done'))} done, {live} running or waiting, {len(cells[:limit])} to submit")
-        tasks = [task for task in launch.tasks_of(plan, cells[:limit], site)]
-        tasks = [task for task in tasks if task.work.run not in rows or rows[task.work.run].state not in LIVE]
+        tasks = [
+            task
+            for task in launch.tasks_of(plan, cells[:limit], site)
+            if task.work.run not in rows or rows[task.work.run].state not in LIVE
+        ]
         if tasks and site.kind == "slurm":
             launch.submit_to_slurm(tasks, folder, tell=say)
     if tasks and site.kind == "local":
         failed = launch.run_here(tasks, folder, parallel=tasks[0].resources.parallel, tell=say)
-    after, _ = plan, None
     if as_json:
-        print(json.dumps(to_json(status(_again(after), folder)), indent=1))
+        print(json.dumps(to_json(status(_again(plan), folder)), indent=1))
     elif site.kind == "local" and tasks:
-        print(text(status(_again(after), folder), everything=False))
+        print(text(status(_again(plan), folder), everything=False))
     elif site.kind == "slurm":
         print(f"bench status --suite {plan.suite.name} says how it stands; the same command continues it")
     return 1 if failed else 0

@@ -72,9 +72,7 @@ class Family:
                 self._plain = False
 
 
-def values_of(
-    *, method: str, task: str, preset: str, seed: int, overrides: Sequence[str]
-) -> dict[str, Any]:
+def values_of(*, method: str, task: str, preset: str, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the resolved configuration of a run as `compose` gives it, in plain values.
 
     Raises:

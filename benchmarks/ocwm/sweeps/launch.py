@@ -98,7 +98,7 @@ def submit_to_slurm(tasks: Sequence[Task], folder: SweepFolder, *, tell: Tell) -
     before = folder.jobs()
     ids: dict[str, str] = {}
     try:
-        for number, batch in enumerate(_arrays(tasks)):
+        for batch in _arrays(tasks):
             first = batch[0]
             after = [ids[first.after]] if first.after else []
             works = [task.work for task in batch]

@@ -111,7 +111,8 @@ def plan(suite: Suite, *, home: Path | None = None, results: Path | None = None)
     Raises:
         BenchError: an override that no run could have.
     """
-    planner = _Planner(home=work_folder(None if home is None else str(home)), results=results)
+    folder = work_folder(None if home is None else str(home))
+    planner = _Planner(home=folder, results=results, needs_data=suite.needs_data)
     cells: dict[tuple[str, str | None], PlannedCell] = {}
     for variant in suite.variants:
         for cell in planner.cells(variant):
@@ -143,6 +144,7 @@ class _Planner:
 
     home: Path
     results: Path | None
+    needs_data: bool
     _built: dict[str, Task] = field(default_factory=dict)
     _recorded: dict[Path, frozenset[str]] = field(default_factory=dict)
     _shared: dict[str, Shared | None] = field(default_factory=dict)
@@ -172,9 +174,13 @@ class _Planner:
             if reason := refusal(values, method_class, task, encoder):
                 raise _Impossible("refused", reason)
             data = task.data_identity(Seeds(**values["seeds"]))
-            if data is None:
-                raise _Impossible("missing", f"the data is absent: task.root={values['task'].get('root')}")
-            versions = component_versions(values, method_class, task, encoder)
+            lacking = [] if data is not None else [f"the data is absent: task.root={values['task'].get('root')}"]
+            if self.needs_data and data is not None and data["kind"] == "embedded":
+                lacking = [f"recorded data of {variant.task} (--data {variant.task}=DIR)"]
+            versions = _versions(values, method_class, task, encoder, lacking)
+            if lacking:
+                raise _Impossible("missing", "; ".join(lacking))
+            assert data is not None
         except BenchError as error:
             raise _Impossible("missing", str(error)) from error
         shared = self._shared_stages(values, task, versions, data)
@@ -230,6 +236,18 @@ class _Impossible(Exception):
     def __init__(self, state: State, reason: str) -> None:
         super().__init__(reason)
         self.state = state
+
+
+def _versions(
+    values: Mapping[str, Any], method_class: type[Any], task: Task, encoder: Encoder, lacking: list[str]
+) -> dict[str, Any]:
+    """Versions of a run's parts; weights that are absent are added to what is lacking."""
+    try:
+        return component_versions(values, method_class, task, encoder)
+    except BenchError as error:
+        hint = f"{error.message} (--weights {values['encoder']['name']}=FILE)"
+        lacking.append(hint if values["encoder"].get("weights", "") is None else str(error))
+        return {}
 
 
 def _values(variant: Variant, seed: int) -> dict[str, Any]:

@@ -61,11 +61,12 @@ def text(plan: Plan, cluster: Cluster, hours: Hours) -> str:
 
     todo, done = plan.of("todo"), plan.of("done")
     lines = [f"suite {plan.suite.name}: {plan.suite.description}".rstrip(": ")]
-    lines.append(f"{len(plan.cells):,} runs: {len(done):,} done, {len(todo):,} to do")
+    lacking = f", {len(missing):,} lack something" if (missing := plan.of("missing")) else ""
+    lines.append(f"{len(plan.cells):,} runs: {len(done):,} done, {len(todo):,} to do{lacking}")
     table = []
     for variant, cells in _by_variant(plan).items():
         known = hours.get(_kind(variant))
-        to_do = sum(cell.state == "todo" for cell in cells)
+        to_do, without = (sum(cell.state == state for cell in cells) for state in ("todo", "missing"))
         table.append(
             [
                 variant.method,
@@ -76,26 +77,31 @@ def text(plan: Plan, cluster: Cluster, hours: Hours) -> str:
                 len(cells),
                 sum(cell.state == "done" for cell in cells),
                 to_do,
+                without or "",
                 "" if not to_do else "unknown" if known is None else f"{known * to_do:.2f}",
             ]
         )
-    headers = ["method", "task", "encoder", "preset", "ablation", "runs", "done", "to do", "hours"]
+    headers = ["method", "task", "encoder", "preset", "ablation", "runs", "done", "to do", "missing", "hours"]
     columns = [i for i in range(len(headers)) if any(row[i] != "" for row in table)]
     shown = [[row[i] for i in columns] for row in table[:_LINES]]
-    lines += ["", tabulate(shown, headers=[headers[i] for i in columns], tablefmt="simple")]
+    if shown:
+        lines += ["", tabulate(shown, headers=[headers[i] for i in columns], tablefmt="simple")]
     lines += _more(len(table))
     if todo:
         lines += ["", *_jobs(todo, cluster), _hours(todo, hours)]
-    for state, what in (("refused", "left out, these can't work"), ("missing", "missing")):
+    for state, what in (
+        ("refused", "left out because they can't work"),
+        ("missing", "to do when there is what they lack"),
+    ):
         if cells := plan.of(state):
-            lines += ["", f"{what}: {len(cells):,}", *_reasons(cells)]
+            lines += ["", f"{len(cells):,} runs are {what}:", *_reasons(cells)]
     return "\n".join(lines)
 
 
 def _by_variant(plan: Plan) -> dict[Variant, list[PlannedCell]]:
     found: dict[Variant, list[PlannedCell]] = {}
     for cell in plan.cells:
-        if cell.state in ("done", "todo"):
+        if cell.state != "refused":
             found.setdefault(cell.variant, []).append(cell)
     return found
 
@@ -128,10 +134,14 @@ def _sum_of_hours(todo: Sequence[PlannedCell], hours: Hours) -> dict[str, float 
 
 def _reasons(cells: Sequence[PlannedCell]) -> list[str]:
     """One line for each reason, with what it holds for."""
-    found: dict[str, dict[str, None]] = {}
+    found: dict[str, list[PlannedCell]] = {}
     for cell in cells:
-        found.setdefault(cell.reason, {}).setdefault(cell.variant.name)
-    listed = [f"  {', '.join(names)}: {reason}" for reason, names in found.items()]
+        found.setdefault(cell.reason, []).append(cell)
+    listed = []
+    for reason, group in found.items():
+        names = list(dict.fromkeys(cell.variant.name for cell in group))
+        which = names[0] if len(names) == 1 else f"{len(group):,} runs such as '{names[0]}'"
+        listed.append(f"  {which}: {reason}")
     return listed[:_LINES] + _more(len(listed))
 
 

@@ -135,7 +135,10 @@ def read_cluster(name: str, *, suite: Sequence[Mapping[str, Any]] = (), override
     kind = content.pop("kind", None)
     if kind not in CLUSTERS:
         raise BenchError(f"the cluster '{kind}' is not known", suggest(str(kind), CLUSTERS))
-    blocks = [*((block, place) for block in content.pop("resources", [])), *((block, "the suite's resources") for block in suite)]
+    blocks = [
+        *((block, place) for block in content.pop("resources", [])),
+        *((block, "the suite's resources") for block in suite),
+    ]
     for block, where in blocks:
         if not isinstance(block, Mapping) or not isinstance(block.get("when", {}), Mapping):
             raise BenchError(f"{where}: 'resources' must be a list of mappings")

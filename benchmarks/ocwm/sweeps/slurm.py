@@ -87,7 +87,9 @@ def states(ids: Collection[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     queued = _try(["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T"])
     if (rest := sorted(set(ids) - _take(queued, found, ids))) and shutil.which("sacct"):
-        known = _try(["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={','.join(rest)}"])
+        known = _try(
+            ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={','.join(rest)}"]
+        )
         _take(known, found, ids)
     return {job: found.get(job, "lost") for job in ids}
 
@@ -123,7 +125,9 @@ def array_limit(resources: Resources) -> int:
     return _ARRAY_LIMIT
 
 
-def submit(works: Sequence[Work], resources: Resources, *, logs: Path, name: str, after: Sequence[str] = ()) -> list[str]:
+def submit(
+    works: Sequence[Work], resources: Resources, *, logs: Path, name: str, after: Sequence[str] = ()
+) -> list[str]:
     """Submit one array, and return the id of each of its jobs.
 
     Args:
@@ -137,7 +141,7 @@ def submit(works: Sequence[Work], resources: Resources, *, logs: Path, name: str
         BenchError: SLURM refuses; what it said is told.
     """
     executor = submitit.SlurmExecutor(folder=logs / "%A", max_num_timeout=resources.timeouts)
-    more: dict[str, object] = {key: value or True for key, value in resources.sbatch} | {"requeue": True}
+    more: dict[str, object] = {"requeue": True, **{key: value or True for key, value in resources.sbatch}}
     if after:
         more |= {"dependency": "afterok:" + ":".join(after), "kill-on-invalid-dep": "yes"}
     # What is "" or 0 is left to the site.
@@ -163,7 +167,9 @@ def submit(works: Sequence[Work], resources: Resources, *, logs: Path, name: str
             jobs = [executor.submit(work) for work in works]
         return [job.job_id for job in jobs]
     except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError, OSError) as error:
-        raise BenchError(f"sbatch refused an array of {len(works)} jobs: {_said(str(error))}", "Nothing stays submitted.") from error
+        raise BenchError(
+            f"sbatch refused an array of {len(works)} jobs: {_said(str(error))}", "Nothing stays submitted."
+        ) from error
 
 
 def _said(text: str) -> str:

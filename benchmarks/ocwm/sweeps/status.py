@@ -14,7 +14,18 @@ from ocwm.sweeps.jobs import Job, Said, SweepFolder
 from ocwm.sweeps.launch import alive_here
 from ocwm.sweeps.plan import Plan
 
-STATES = ("done", "running", "pending", "failed", "timed out", "cancelled", "lost", "not submitted", "missing", "refused")
+STATES = (
+    "done",
+    "running",
+    "pending",
+    "failed",
+    "timed out",
+    "cancelled",
+    "lost",
+    "not submitted",
+    "missing",
+    "refused",
+)
 LIVE = ("running", "pending")
 BROKEN = ("failed", "timed out", "lost", "cancelled")
 
@@ -51,8 +62,7 @@ def status(plan: Plan, folder: SweepFolder) -> list[Row]:
     rows = []
     shared = {f"shared-{cell.shared.id}" for cell in plan.cells if cell.shared is not None and not cell.shared.cached}
     for run in sorted(shared & jobs.keys()):
-        if live[run] != "ended":
-            rows.append(_row(run, jobs[run].name, jobs[run], live[run], folder))
+        rows.append(_row(run, jobs[run].name, jobs[run], live[run], folder))
     for cell in plan.cells:
         job = jobs.get(cell.id or "")
         if cell.state == "done":

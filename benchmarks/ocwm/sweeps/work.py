@@ -114,4 +114,3 @@ def _left_to_the_scheduler(number: signal.Signals) -> Iterator[None]:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
