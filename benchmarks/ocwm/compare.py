@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ocwm.errors import BenchError
 from ocwm.figures import decimals_of, figure
 from ocwm.markup import Block, Lines, grid, render
-from ocwm.stats import clusters_to_separate, paired_cluster_bootstrap, weighted_mean
+from ocwm.stats import clusters_to_separate, mcnemar, paired_cluster_bootstrap, weighted_mean
 from ocwm.store import Record, read_items, read_record
 
 Array = NDArray[Any]
@@ -33,6 +33,8 @@ class Difference:
         low, high: 95 % bootstrap interval of the difference, drawn by cluster; None with fewer than two clusters.
         items, clusters: how many are common.
         clusters_needed: how many clusters would separate the two; None where separated, or nothing differs.
+        only_a, only_b: items that only one run got right; None where outcomes are figures or weighted.
+        p_value: McNemar's exact p of these; it takes items as independent, the interval does not.
     """
 
     metric: str
@@ -46,6 +48,9 @@ class Difference:
     items: int
     clusters: int
     clusters_needed: int | None
+    only_a: int | None = None
+    only_b: int | None = None
+    p_value: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -101,7 +106,8 @@ def comparison(a: Record, b: Record, differences: Sequence[Difference], *, form:
         decimals = decimals_of((d.a, d.b), d.unit)
         low, high = ("–" if end is None else figure(end, decimals=decimals) for end in (d.low, d.high))
         apart = d.low is not None and d.high is not None and not d.low <= 0 <= d.high
-        needed = "separated" if apart else "–" if d.clusters_needed is None else f"{d.clusters_needed:,}"
+        more = None if d.clusters_needed is None else max(1, d.clusters_needed - d.clusters)
+        needed = "separated" if apart else "–" if more is None else f"{more:,} more"
         body.append(
             [
                 d.metric,
@@ -110,14 +116,18 @@ def comparison(a: Record, b: Record, differences: Sequence[Difference], *, form:
                 f"[{low}, {high}]",
                 f"{d.items:,}",
                 f"{d.clusters:,}",
+                "–" if d.p_value is None else f"{d.only_a:,} / {d.only_b:,}",
+                "–" if d.p_value is None else f"{d.p_value:.2g}",
                 needed,
             ]
         )
-    header = ["metric", "unit", "A", "B", "A − B", "95 % interval", "common items", "videos or episodes", "needed"]
+    header = ["metric", "unit", "A", "B", "A − B", "95 % interval", "common items", "videos or episodes"]
+    header += ["only A / only B right", "McNemar p", "to separate"]
     notes = [
         "These checkpoints only: another training seed may turn any of these differences round.",
         "Intervals: paired bootstrap over the videos or episodes of the common items, not corrected for the number of "
-        "metrics. Needed: how many videos or episodes would separate the two (80 % power).",
+        "metrics. To separate: how many more videos or episodes would do (80 % power).",
+        "McNemar: exact, items taken as independent; where several share a video it is too small, so read the interval.",
     ]
     if a.section != b.section:
         apart_in = [key for key in a.section if a.section[key] != b.section.get(key)]
@@ -146,6 +156,9 @@ def _difference(
     needed = None
     if low is not None and high is not None and low <= 0 <= high:
         needed = clusters_to_separate(difference, (low, high), count)
+    tested = None
+    if a[key].dtype == b[key].dtype == np.bool_ and (wx == 1).all() and (wy == 1).all():
+        tested = mcnemar(x > 0, y > 0)
     return Difference(
         metric=key,
         unit=metric["unit"],
@@ -158,6 +171,9 @@ def _difference(
         items=int(common.size),
         clusters=count,
         clusters_needed=needed,
+        only_a=tested and tested.only_a,
+        only_b=tested and tested.only_b,
+        p_value=tested and tested.p_value,
     )
 
 

@@ -188,6 +188,7 @@ def _base(
         root[group] = OmegaConf.merge({"name": chosen[group].name, "kind": chosen[group].kind}, root[group])
     for described in (*groups_in_order, "trainer"):
         del root[described]["description"]
+    root.task.pop("headline", None)  # for tables only
     root.preset = preset
     return Base(root, chosen, trains)
 

@@ -1,4 +1,4 @@
-"""What the rows of a section cost: sizes, memory, seconds for each stage."""
+"""What the rows of a section cost: sizes, memory, seconds of a plan, seconds for each stage."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _SIZES = {
     "peak_memory_mb": "peak memory (MiB)",
     "peak_gpu_memory_mb": "peak GPU memory (MiB)",
 }
+_STAGES = {"world_model": "training of the world model"}
+_NOT_PLANNING = "environment"  # the part of an episode's time that is no part of a plan
 
 
 def cost_grid(section: Section) -> Grid:
@@ -25,15 +27,35 @@ def cost_grid(section: Section) -> Grid:
     # "total" is the time of one process, which depends on what was cached; the sum of the stages does not.
     stages = [name for name in dict.fromkeys(name for name, cost in costs if cost.get("seconds")) if name != "total"]
     sizes = {name: text for name, text in _SIZES.items() if any(name in cost for _, cost in costs)}
-    header = ["model", *sizes.values(), *(f"{name.replace('_', ' ')} (s)" for name in stages), "all stages (s)"]
+    plans = any(seconds_per_plan(record) for record in section.records)
+    header = ["model", *sizes.values(), *(["one plan (s)", "one plan, p95 (s)"] if plans else [])]
+    header += [*(f"{_STAGES.get(name, name.replace('_', ' '))} (s)" for name in stages), "all stages (s)"]
     body = []
     for row in section.rows:
         runs = [record.costs for record in row.records]
         seconds = [_mean_seconds(runs, [name]) for name in stages]
+        plan = [_plan_seconds(row.records, name) for name in ("median", "p95")] if plans else []
         body.append(
-            [marked_name(row), *(_largest(runs, name) for name in sizes), *seconds, _mean_seconds(runs, stages)]
+            [marked_name(row), *(_largest(runs, name) for name in sizes), *plan, *seconds, _mean_seconds(runs, stages)]
         )
     return grid(header, body)
+
+
+def plan_parts(record: Record, which: str = "median") -> dict[str, float]:
+    """Return the seconds of a single plan by part ("encode", "predict", "match", ...); empty where none was timed."""
+    parts = record.notes.get("latency", {}).get(which, {})
+    return {str(name): float(value) for name, value in parts.items() if name != _NOT_PLANNING}
+
+
+def seconds_per_plan(record: Record, which: str = "median") -> float | None:
+    """Return the seconds of a single plan, all parts together, without the simulator; None where none was timed."""
+    parts = plan_parts(record, which)
+    return sum(parts.values()) if parts else None
+
+
+def _plan_seconds(records: Sequence[Record], which: str) -> str:
+    found = [seconds for record in records if (seconds := seconds_per_plan(record, which)) is not None]
+    return f"{sum(found) / len(found):,.3g}" if found else "–"
 
 
 def _largest(runs: Sequence[Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""How single figures are written, and what a preset's results are labelled with."""
+"""How single figures are written, what a preset's results are labelled with, and which metrics come first."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def preset_label(preset: str) -> str:
     """Return what the results of a preset are labelled with, e.g. "not converged"; "" for none."""
     plugin = registry.plugins("preset").get(preset)
     return str(registry.read_yaml(plugin.path).get("label") or "") if plugin else ""
+
+
+def headline_metrics(task: str) -> tuple[str, ...]:
+    """Return the metrics that a task's YAML names for short answers; empty for none, or for a task that is not there."""
+    plugin = registry.plugins("task").get(task)
+    return tuple(map(str, registry.read_yaml(plugin.path).get("headline", ()))) if plugin else ()

@@ -10,11 +10,17 @@ from ocwm.cells import MIN_SEEDS
 from ocwm.errors import BenchError
 from ocwm.figures import preset_label
 from ocwm.markup import Block, Heading, Lines, grid, render
-from ocwm.published import published_blocks
+from ocwm.published_tables import published_blocks
+from ocwm.run_list import run_blocks
 from ocwm.sections import Section, sections
 from ocwm.store import Record
+from ocwm.summary import short_answer
 from ocwm.tables import LEGEND, section_blocks
 
+_WHAT = (
+    "Written by `bench leaderboard` from the records in `results/` and nothing else; do not edit. "
+    "The rules behind it: [docs/statistics.md](docs/statistics.md)."
+)
 _HOW = (
     "A row is one method in one configuration. *Learned* rows are world models; *reference* rows are floors (what a "
     "method must beat) and ceilings. A reference that *reads* something reads an input that no method may, for example "
@@ -23,7 +29,10 @@ _HOW = (
     "↑ higher is better, ↓ lower is better. – not measured.",
     LEGEND,
     "A figure is **bold** only where the best learned row is separated from the runner-up over at least three training "
-    "seeds; below each table stands how many seeds it would take otherwise.",
+    "seeds. *Verdicts* says so for each metric, and how many more seeds or episodes it would take otherwise.",
+    "*Attribution* says how much of the way from floor to ceiling a row goes, how far the reasoner's seed alone moves a "
+    "figure, and what the run saw before it was measured.",
+    "Figures from papers stand in columns and tables of their own, with the reasons why they can't be compared.",
     "§ the reasoner's input holds no imagined frame: whatever differs between rows there, the world model did not "
     "cause it. † collapsed to the floor. ‡ made from a checkout with uncommitted changes.",
     "Repeats of a run with the same seeds are listed with their spread and not counted.",
@@ -35,7 +44,9 @@ def build(records: Sequence[Record]) -> str:
     found = sections(records)
     blocks: list[Block] = [
         Heading(1, "Leaderboard"),
-        Lines(("Written by `bench leaderboard` from the records in `results/`; do not edit.",), points=False),
+        Lines((_WHAT,), points=False),
+        Heading(2, "The short answer"),
+        *(short_answer(found) or [Lines(("There are no records of learned methods yet.",), points=False)]),
         Heading(2, "How to read this"),
         Lines(_HOW),
         Heading(2, "What can't be concluded"),
@@ -45,6 +56,7 @@ def build(records: Sequence[Record]) -> str:
         blocks += [Heading(2, "Sections"), _overview(found)]
     for section in found:
         blocks += section_blocks(section)
+        blocks += run_blocks(section, level=3)
     for task in sorted({record.task for record in records}):
         if published := published_blocks(task, level=3):
             head = f"Published figures: {task}"

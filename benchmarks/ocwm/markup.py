@@ -1,4 +1,4 @@
-"""Headings, lines and grids, rendered as Markdown, plain text or LaTeX.
+"""Headings, lines and grids, rendered as Markdown, plain text or LaTeX (tables for the package booktabs).
 
 Texts are written in Markdown's own marks, of which two are used: `code` and **bold**; the other formats translate them.
 """
@@ -19,7 +19,7 @@ _CODE = re.compile(r"`(.+?)`")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$",
-    "†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "·": r"$\cdot$", "–": "--", "−": "$-$",
+    "≤": r"$\leq$", "†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "·": r"$\cdot$", "–": "--", "−": "$-$",
 }  # fmt: skip
 
 
@@ -99,7 +99,10 @@ def _latex(block: Block) -> str:
         return f"% {'=' * max(1, 4 - block.level)} {_bare(block.text)}"
     if isinstance(block, Lines):
         return "\n".join("% " + _bare(text) for text in block.texts)
-    return _tabulate(_mapped(block, _escaped), "latex_raw")
+    ruled = _tabulate(_mapped(block, _escaped), "latex_raw")
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        ruled = ruled.replace(r"\hline", rule, 1)
+    return ruled
 
 
 def _bare(text: str) -> str:

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ocwm.cells import Cell, Column, Separation, cells, separations, training_seeds
+from ocwm.cells import Cell, Column, cells, training_seed
+from ocwm.figures import headline_metrics
 from ocwm.store import Record
+from ocwm.verdicts import Separation, separations
 
 _DATA_ORDER = ("embedded", "official", "trajectories")
 _PRESET_ORDER = ("tiny", "smoke", "mini", "standard", "paper")
@@ -61,7 +63,7 @@ class Row:
     @property
     def seeds(self) -> int:
         """Number of training seeds."""
-        return len({training_seeds(record) for record in self.records})
+        return len({training_seed(record) for record in self.records})
 
     @property
     def dirty(self) -> bool:
@@ -74,7 +76,7 @@ class Section:
     """Everything that may stand in one table.
 
     Attributes:
-        title: task, data, encoder input, preset and protocol.
+        title: task, data, encoder input, preset and protocol; `short_title` in fewer words.
         rows: learned methods first, then references without and with privileged input.
         columns: metrics in the order of the records.
         encoders: their names.
@@ -94,6 +96,24 @@ class Section:
     def name_of(self, row: Row) -> str:
         """Return what separations call a row: its label, with the encoder where there are several."""
         return row.label if len(self.encoders) == 1 else f"{row.label} on {row.encoder}"
+
+    @property
+    def short_title(self) -> str:
+        """Task, preset, data, encoder input and the first words of the protocol."""
+        section = self.sample.section
+        start = section["protocol"].partition(",")[0]
+        words = [self.sample.task, section["preset"], section["data"], section["encoder_reads"], start]
+        return " ".join(word for word in words if word)
+
+    @property
+    def headline(self) -> list[Column]:
+        """The metrics of a short answer: those that the task names, else the first of each group that is reached."""
+        named = [column for key in headline_metrics(self.sample.task) for column in self.columns if column.key == key]
+        firsts: dict[str, Column] = {}
+        for column in self.columns:
+            if self.imagined.get(column.key, (1.0, 1.0))[1] > 0:
+                firsts.setdefault(column.group, column)
+        return named or list(firsts.values())
 
     @property
     def sample(self) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocwm.cells import MIN_SEEDS, Column, Separation
+from ocwm.cells import MIN_SEEDS, Cell, Column
 from ocwm.figures import figure, preset_label
 from ocwm.sections import Row, Section
 from ocwm.store import Record
@@ -39,8 +39,7 @@ def section_facts(section: Section) -> Iterator[str]:
         tests = sum(s.test is not None for s in section.separations.values())
         yield (
             "Bold (a star in plain text): the best learned row, where it is separated from the runner-up over training "
-            f"seeds (Holm-corrected over the {tests} comparisons of this section; numbers of seeds are rough, for 80 % "
-            "power at that level)."
+            f"seeds (Holm-corrected over the {tests} comparisons of this section, see Verdicts)."
         )
     if any(row.dirty for row in section.rows):
         yield "‡ made from a checkout with uncommitted changes."
@@ -56,28 +55,30 @@ def section_facts(section: Section) -> Iterator[str]:
         yield f"{warning[:1].upper()}{warning[1:].rstrip('.')}{who}."
 
 
-def table_notes(
-    section: Section, rows: Sequence[Row], columns: Sequence[Column], decimals: dict[str, int]
-) -> list[str]:
-    """Return the lines below a table: what the model reaches, what is separated, what the marks mean."""
-    notes = []
+def table_notes(section: Section, rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Return the lines below a table: how many items, what the model reaches, what the marks mean."""
+    notes = [_items(rows, columns)]
     if shares := {column.kind: section.imagined[column.key] for column in columns if column.key in section.imagined}:
         parts = [f"{kind.partition('.')[2].replace('_', ' ')} {_percent(*share)}" for kind, share in shares.items()]
         notes.append(f"Imagined frames in the input: {', '.join(parts)}.")
     if any(unreached(section, column) for column in columns):
         notes.append("§ 0 % imagined frames: no world-model effect possible, so rows are not compared here.")
-    compared = [(column, section.separations[column.key]) for column in columns if column.key in section.separations]
-    yes = [f"{c.words} ({_difference(s, decimals[c.key])})" for c, s in compared if s.separated]
-    no = [
-        f"{c.words} ({_difference(s, decimals[c.key])}; {_power(s)})" for c, s in compared if s.test and not s.separated
-    ]
-    if yes:
-        notes.append(f"Separated (bold): {'; '.join(yes)}.")
-    if no:
-        notes.append(f"Not separated: {'; '.join(no)}.")
     if any(column.key in row.cells and row.cells[column.key].collapsed for row in rows for column in columns):
         notes.append("† at the floor in at least one run: collapsed, which is no measure of the method.")
     return notes
+
+
+def _items(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Say how many items stand behind a figure of one run."""
+    counts: dict[str, list[str]] = {}
+    for column in columns:
+        found = sorted({row.cells[column.key].n for row in rows if column.key in row.cells})
+        text = "–".join(f"{count:,}" for count in dict.fromkeys((found[0], found[-1])))
+        counts.setdefault(text, []).append(column.words)
+    if len(counts) == 1:
+        return f"n (items of a run): {next(iter(counts))}."
+    parts = [f"{count} {', '.join(names)}" for count, names in counts.items()]
+    return f"n (items of a run): {'; '.join(parts)}."
 
 
 def _repeats(row: Row, record: Record, same: Sequence[Record]) -> str:
@@ -103,20 +104,6 @@ def _percent(low: float, high: float) -> str:
     return f"{'–'.join(dict.fromkeys(ends))} %"
 
 
-def _difference(separation: Separation, decimals: int) -> str:
-    test = separation.test
-    assert test is not None
-    low, mean, high = (figure(value, decimals=decimals + 1) for value in (test.low, test.mean, test.high))
-    return f"{separation.best} − {separation.runner_up} = {mean} [{low}, {high}], {test.n} seeds"
-
-
-def _power(separation: Separation) -> str:
-    if separation.test is not None and separation.test.low == separation.test.high:
-        return "no spread over seeds"
-    needed = separation.seeds_needed
-    return "more than 100 seeds would separate them" if needed is None else f"about {needed} seeds would separate them"
-
-
 def unreached(section: Section, column: Column) -> bool:
     """Say whether no frame of the metric's input is imagined, so that no world model can have an effect."""
     return section.imagined.get(column.key, (1.0, 1.0))[1] == 0
@@ -125,3 +112,12 @@ def unreached(section: Section, column: Column) -> bool:
 def marked_name(row: Row) -> str:
     """Return the row's name with the mark for uncommitted changes."""
     return row.label + (" ‡" if row.dirty else "")
+
+
+def interval_text(cell: Cell, decimals: int) -> str:
+    """Return a figure's interval: ± over training seeds, [low, high] over the items of one checkpoint, or nothing."""
+    if cell.low is None or cell.high is None:
+        return ""
+    if cell.source == "seeds":
+        return f" ±{figure((cell.high - cell.low) / 2, decimals=decimals)}"
+    return f" [{figure(cell.low, decimals=decimals)}, {figure(cell.high, decimals=decimals)}]"

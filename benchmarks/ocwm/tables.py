@@ -1,4 +1,4 @@
-"""Tables of run records: a few narrow ones for each section, in Markdown, plain text, LaTeX or CSV.
+"""Tables of run records: a few narrow ones for each section, in Markdown, plain text or LaTeX, and as data.
 
 Which metrics there are, in which order and what they mean comes from the records; the engine knows no task.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ocwm.cells import Cell, Column
+from ocwm.attribution_table import attribution_blocks
+from ocwm.cells import Column
 from ocwm.cost_table import cost_grid, machines
 from ocwm.errors import BenchError, suggest
+from ocwm.export import EXPORTS, export, is_separated
 from ocwm.figures import decimals_of, figure
 from ocwm.markup import FORMATS, Block, Heading, Lines, grid, render
+from ocwm.published_tables import beside_blocks
 from ocwm.sections import Row, Section, sections
 from ocwm.store import Record
-from ocwm.table_notes import marked_name, section_facts, table_notes, unreached
+from ocwm.table_notes import interval_text, marked_name, section_facts, table_notes, unreached
+from ocwm.verdict_table import verdict_blocks
 
-ALL_FORMATS = (*FORMATS, "csv")
+ALL_FORMATS = (*FORMATS, *EXPORTS)
 LEGEND = (
     "`±` and bold are about methods: the 95 % interval (Student's t) of the mean over training seeds. `[low, high]` is "
     "the 95 % interval over the items (videos, questions, episodes) of one checkpoint and says nothing about another."
@@ -33,22 +37,31 @@ def render_tables(
         records: as `store.read_records` gives them.
         task: only this task.
         presets: only these presets; empty means all.
-        form: "md", "plain", "latex" or "csv" (one line for each row and metric).
+        form: "md", "plain", "latex" (booktabs), "csv" (one line for each row and metric) or "json".
 
     Raises:
         BenchError: nothing to show, or an unknown format.
     """
     if form not in ALL_FORMATS:
         raise BenchError(f"no table format '{form}'", suggest(form, ALL_FORMATS))
+    found = sections(chosen_records(records, task=task, presets=presets))
+    if form in EXPORTS:
+        return export(found, form)
+    legend: list[Block] = [Lines((LEGEND,), points=False)]
+    return render(legend + [block for section in found for block in section_blocks(section)], form)
+
+
+def chosen_records(records: Sequence[Record], *, task: str | None, presets: Sequence[str]) -> list[Record]:
+    """Return the records of a task and of some presets.
+
+    Raises:
+        BenchError: there are none.
+    """
     chosen = [r for r in records if task in (None, r.task) and (not presets or r.preset in presets)]
     if not chosen:
         known = ", ".join(sorted({f"{r.task} {r.preset}" for r in records})) or "nothing"
         raise BenchError("no record to show", f"Recorded so far: {known}. Make one with bench run.")
-    found = sections(chosen)
-    if form == "csv":
-        return _csv(found)
-    legend: list[Block] = [Lines((LEGEND,), points=False)]
-    return render(legend + [block for section in found for block in section_blocks(section)], form)
+    return chosen
 
 
 def section_blocks(section: Section, *, level: int = 2) -> list[Block]:
@@ -58,6 +71,9 @@ def section_blocks(section: Section, *, level: int = 2) -> list[Block]:
     for columns in _tables(section.columns):
         blocks += _metric_blocks(section, columns, about, level=level + 1)
         about.pop(columns[0].group, None)  # said once, above the first table of a group
+    blocks += verdict_blocks(section, level=level + 1)
+    blocks += attribution_blocks(section, level=level + 1)
+    blocks += beside_blocks(section, level=level + 1)
     return [*blocks, Heading(level + 1, "Costs"), cost_grid(section), Lines((machines(section.records),))]
 
 
@@ -93,7 +109,7 @@ def _metric_blocks(section: Section, columns: list[Column], about: Mapping[str, 
         + [_text(section, row, column, decimals[column.key]) for column in columns]
         for row in rows
     ]
-    notes = table_notes(section, rows, columns, decimals)
+    notes = table_notes(section, rows, columns)
     blocks: list[Block] = [Heading(level, f"{group}: {types}" if types else group)]
     blocks += [Lines((" ".join(texts),), points=False)] if texts else []
     blocks += [grid([*start, *header], body, words=len(start))]
@@ -112,47 +128,9 @@ def _text(section: Section, row: Row, column: Column, decimals: int) -> str:
     cell = row.cells.get(column.key)
     if cell is None:
         return "–"
-    text = f"{figure(cell.mean, decimals=decimals)}{_interval(cell, decimals)}"
+    text = f"{figure(cell.mean, decimals=decimals)}{interval_text(cell, decimals)}"
     if len(cell.by_seed) < row.seeds:
         text += f" ({len(cell.by_seed)} of {row.seeds})"
-    separation = section.separations.get(column.key)
-    if row.learned and separation is not None and separation.separated and separation.best == section.name_of(row):
+    if is_separated(section, row, column):
         text = f"**{text}**"
     return text + (" †" if cell.collapsed else "")
-
-
-def _interval(cell: Cell, decimals: int) -> str:
-    if cell.low is None or cell.high is None:
-        return ""
-    if cell.source == "seeds":
-        return f" ±{figure((cell.high - cell.low) / 2, decimals=decimals)}"
-    return f" [{figure(cell.low, decimals=decimals)}, {figure(cell.high, decimals=decimals)}]"
-
-
-def _csv(found: Sequence[Section]) -> str:
-    """Return one line for each section, row and metric."""
-    import pandas as pd
-
-    lines = []
-    for section in found:
-        for row in section.rows:
-            for column in section.columns:
-                cell = row.cells.get(column.key)
-                if cell is None:
-                    continue
-                separation = section.separations.get(column.key)
-                best = separation is not None and separation.separated and separation.best == section.name_of(row)
-                record = row.records[0]
-                lines.append(
-                    {
-                        "task": record.task, **record.section, "manifest": record.data["manifest"],
-                        "split": record.split["name"], "split_hash": record.split["hash"], "model": row.label,
-                        "method": record.method, "kind": record.kind, "privileged": record.privileged,
-                        "encoder": row.encoder, "metric": column.key, "unit": column.unit,
-                        "higher_is_better": column.higher_is_better, "value": cell.mean, "low": cell.low,
-                        "high": cell.high, "interval": cell.source, "training_seeds": len(cell.by_seed),
-                        "separated": row.learned and best, "collapsed_runs": cell.collapsed, "dirty": row.dirty,
-                        "records": " ".join(r.id for r in row.records),
-                    }
-                )  # fmt: skip
-    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n", float_format="%.6g")

@@ -39,7 +39,19 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    commands = ("list", "run", "show", "table", "leaderboard", "compare", "data", "import", "train-encoder", "check")
+    commands = (
+        "list",
+        "run",
+        "show",
+        "table",
+        "leaderboard",
+        "figures",
+        "compare",
+        "data",
+        "import",
+        "train-encoder",
+        "check",
+    )
     for command in commands:
         assert f"\n  {command} " in text
     assert "..." not in text.partition("Commands:")[2]  # no sentence is cut
@@ -152,6 +164,10 @@ def test_table_leaderboard_and_compare(capsys: pytest.CaptureFixture[str], tmp_p
     printed = capsys.readouterr()
     assert code in (0, 2)
     assert "rollout.error.1" in printed.out or printed.err.startswith("error: ")
+    assert main(["figures", *results, "--out", str(tmp_path / "drawn")]) == 0
+    out = capsys.readouterr().out
+    assert "left out: latency (no record with timed plans)" in out
+    assert all((tmp_path / "drawn" / Path(line).name).is_file() for line in out.splitlines() if line.endswith(".png"))
     assert main(["table", *results, "--task", "another"]) == 2
     assert "no record to show" in error_of(capsys)
 

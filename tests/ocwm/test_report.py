@@ -3,127 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
+import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests.ocwm.written_records import METRICS, make, mini, pusht, pusht_section
 
 from ocwm import compare, leaderboard, store
-from ocwm.cells import Cell, Column, separations
+from ocwm.cells import Cell, Column
 from ocwm.errors import BenchError
-from ocwm.published import published_blocks
+from ocwm.published_tables import published_blocks
 from ocwm.references import matching_references
 from ocwm.report import run_table
 from ocwm.sections import sections
-from ocwm.store import Record
 from ocwm.tables import render_tables
-
-# key: unit, higher is better, items
-METRICS: dict[str, tuple[str, bool, int]] = {
-    **{f"rollout.position_error.{h}": ("world units", False, 250) for h in (1, 8, 16, 31)},
-    **{f"rollout.slot_error.{h}": ("mean squared error", False, 250) for h in (1, 8, 16, 31)},
-    "rollout.collision_f1.31": ("%", True, 250),
-    "symbolic.predictive.per_option": ("%", True, 1200),
-    "symbolic.predictive.per_question": ("%", True, 600),
-    "symbolic.counterfactual.per_option": ("%", True, 1800),
-    "symbolic.counterfactual.flipped": ("%", True, 900),
-    "symbolic.counterfactual.unflipped": ("%", True, 900),
-    "aloe.descriptive.per_question": ("%", True, 2500),
-    "aloe.explanatory.per_option": ("%", True, 900),
-    "aloe.explanatory.per_question": ("%", True, 300),
-    "aloe.predictive.per_option": ("%", True, 1200),
-    "aloe.predictive.per_question": ("%", True, 600),
-    "aloe.counterfactual.per_option": ("%", True, 1800),
-    "aloe.counterfactual.per_question": ("%", True, 500),
-    "aloe.average.per_question": ("%", True, 3900),
-    "aloe.mean_over_types.per_question": ("%", True, 3900),
-}
-ROLLOUT = {"rollout.position_error.1": 0.02, "rollout.position_error.8": 0.1, "rollout.position_error.16": 0.14}
-ROLLOUT |= {"rollout.position_error.31": 0.22, "rollout.collision_f1.31": 65.0, "symbolic.predictive.per_option": 71.0}
-NOTES = {
-    "imagined_share": {
-        "aloe.descriptive": 0.0, "aloe.explanatory": 0.0, "aloe.predictive": 0.24, "aloe.counterfactual": 0.0,
-    },
-    "references": ["constant_velocity", "copy_last", "no_rollout", "question_only", "true_future"],
-    "about": {
-        "rollout": "The world model itself, from frame 128 to 160.",
-        "rollout.position_error": "Distance of the predicted object centres after 1, 8, 16 and 31 frames.",
-        "symbolic": "Answers of the untrained reasoner that reads events off the imagined states.",
-    },
-}  # fmt: skip
-
-
-def make(
-    method: str = "cjepa", *, seed: int = 0, figures: dict[str, float | None] | None = None, **changes: Any
-) -> Record:
-    """Return a record; `figures` sets metric values (None: not measured), the rest are 50 or 0.5."""
-    preset, overrides = changes.pop("preset", "mini"), changes.pop("overrides", [])
-    encoder, reads = changes.pop("encoder", "state"), changes.pop("reads", "state")
-    kind = changes.pop("kind", "method")
-    metrics = {}
-    for key, (unit, higher, n) in METRICS.items():
-        value = (figures or {}).get(key, 50.0 if unit == "%" else 0.5)
-        half = None if value is None else abs(value) * 0.04
-        metrics[key] = {
-            "value": value,
-            "low": None if value is None or half is None else value - half,
-            "high": None if value is None or half is None else value + half,
-            "n": 0 if value is None else n,
-            "unit": unit,
-            "higher_is_better": higher,
-            "interval": "" if value is None else "bootstrap over videos",
-        }
-    seeds = {"data": 0, "encoder": 0, "model": seed, "reasoner": seed, "eval": 0}
-    config = {
-        "method": {"name": method, "changed": overrides}, "encoder": {"name": encoder}, "task": {"name": "clevrer"},
-        "seeds": seeds, "preset": preset,
-    }  # fmt: skip
-    versions = {"method": 1, "encoder": 1, "task": 1, "aloe": 1}
-    identity = {"schema": 1, "config": config, "versions": versions}
-    stages = {"data": 55.2, "slots": 1.4, "world model": 212.0, "rollouts": 8.8, "reasoner": 301.0, "evaluation": 12.1}
-    values: dict[str, Any] = {
-        "repeat": 1, "created": "2026-11-22T12:00:00+00:00", "method": method, "kind": kind, "privileged": "none",
-        "task": "clevrer", "encoder": encoder, "encoder_reads": reads, "preset": preset, "seeds": seeds,
-        "overrides": overrides, "config": config, "identity": identity,
-        "data": {"kind": "embedded", "name": "clevrer_embedded", "manifest": "5ce1a9f0b7d24e63"},
-        "split": {"name": "test", "hash": "90ab12cd34ef"},
-        "section": {"data": "embedded", "encoder_reads": reads, "preset": preset, "protocol": "published"},
-        "metrics": metrics, "notes": NOTES, "warnings": [], "collapsed": [], "curves": {},
-        "costs": {
-            **{name: {"seconds": s, "cached": name == "data", "peak_memory_mb": 800.0} for name, s in stages.items()},
-            "total": {"seconds": 540.0, "cached": False, "peak_memory_mb": 2100.0},
-            "model": {"seconds": 0.0, "cached": False, "parameters": 612_352, "tokens_per_frame": 6},
-        },
-        "provenance": {"dirty": False, "cpu": "AMD EPYC", "gpu": None, "threads": 2, "device": "cpu"},
-        **changes,
-    }  # fmt: skip
-    values["id"] = hashlib.sha256(repr([identity, values["data"], values["section"]]).encode()).hexdigest()[:12]
-    return Record(**values)
-
-
-def mini(*, gap: float = 0.08, seeds: int = 3) -> list[Record]:
-    """Return a plausible mini section: two learned methods, five references."""
-    found = []
-    for seed in range(seeds):
-        wobble = 0.01 * (seed - 1)
-        better = {key: value * (1 + wobble) for key, value in ROLLOUT.items()}
-        worse = {
-            key: value * (1 + wobble / 2 + (gap if not METRICS[key][1] else -gap)) for key, value in ROLLOUT.items()
-        }
-        found += [make("ocjepa", seed=seed, figures=better), make("cjepa", seed=seed, figures=worse)]
-    nothing = {key: None for key in METRICS if key.startswith(("rollout", "symbolic"))}
-    found.append(make("copy_last", kind="reference", figures={"rollout.position_error.31": 0.495}))
-    found.append(make("constant_velocity", kind="reference", figures={"rollout.position_error.31": 0.217}))
-    found.append(
-        make("true_future", kind="reference", privileged="future", figures={"rollout.position_error.31": 0.004})
-    )
-    found.append(make("question_only", kind="reference", figures=nothing))
-    return found
+from ocwm.verdicts import separations
 
 
 def test_learned_rows_stand_first_and_bold_needs_a_separated_seed_interval() -> None:
@@ -146,7 +44,7 @@ def test_no_bold_with_fewer_than_three_seeds_or_overlapping_methods() -> None:
     assert "at least 3 training seeds" in two
     close = render_tables(mini(gap=0.0001))
     assert "**0" not in close
-    assert re.search(r"Not separated: .*seeds would separate them", " ".join(close.split()))
+    assert re.search(r"not separated; (\d+ more seeds?|more than 100 seeds) would", " ".join(close.split()))
 
 
 def test_metrics_that_no_imagined_frame_reaches_are_marked_and_never_compared() -> None:
@@ -253,6 +151,52 @@ def test_csv_is_tidy_and_latex_is_escaped() -> None:
     assert "**" not in latex.replace("%", "")
 
 
+def test_latex_is_booktabs_and_balanced() -> None:
+    latex = render_tables([*mini(), *pusht_section()], form="latex")
+    body = [line for line in latex.splitlines() if not line.startswith("%")]
+    tables = sum(line.startswith(r"\begin{tabular}") for line in body)
+    assert tables > 8
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
+        assert sum(line == rule for line in body) == tables
+    assert r"\hline" not in latex
+    assert not re.search(r"(?<!\\)[%#_]", "".join(body))  # whatever LaTeX would take for a command is escaped
+    assert "".join(body).isascii()
+    columns = 0
+    for line in body:
+        if line.startswith(r"\begin{tabular}"):
+            columns = len(line.partition("}{")[2].rstrip("}"))
+        elif line.endswith(r"\\"):
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, line
+
+
+def test_json_holds_verdicts_headroom_commands_and_seeds() -> None:
+    found = json.loads(render_tables([*mini(), *pusht_section()], form="json"))
+    assert [section["task"] for section in found] == ["clevrer", "pusht"]
+    clevrer, control = found
+    row = next(row for row in clevrer["rows"] if row["model"] == "ocjepa")
+    error = row["metrics"]["rollout.position_error.31"]
+    assert error["separated"]
+    assert [entry["seed"] for entry in error["by_seed"]] == [0, 1, 2]
+    assert error["headroom_captured"] == pytest.approx((0.217 - 0.22) / (0.217 - 0.004))
+    assert row["records"][0]["command"] == "bench run --method ocjepa --task clevrer --preset mini --seed 0"
+    assert row["records"][0]["leakage"] is None
+    verdict = clevrer["verdicts"]["rollout.position_error.31"]
+    assert (verdict["best"], verdict["separated"], verdict["about"]) == ("ocjepa", True, "methods")
+    assert control["verdicts"]["success.joint.first_hit"]["about"] == "these checkpoints"
+    assert control["verdicts"]["success.joint.first_hit"]["episodes_needed"] == 1534
+    assert control["rows"][0]["seconds_per_plan"] == pytest.approx(1.32)
+
+
+def test_interquartile_means_from_ten_seeds_on() -> None:
+    key = "rollout.position_error.31"
+    for seeds, expected in ((9, None), (12, 0.255)):
+        records = [make(seed=seed, figures={key: 0.2 + 0.01 * seed}) for seed in range(seeds)]
+        (section,) = json.loads(render_tables(records, form="json"))
+        found = section["rows"][0]["metrics"][key]["iqm"]
+        assert found is None if expected is None else found["value"] == pytest.approx(expected)
+        assert expected is None or found["low"] < expected < found["high"]
+
+
 def test_filters_and_bad_names() -> None:
     records = [*mini(), make(preset="standard")]
     assert "preset standard" not in render_tables(records, presets=["mini"])
@@ -336,7 +280,13 @@ def test_compare_pairs_common_items(tmp_path: Path) -> None:
     assert difference.low > 0
     assert difference.a - difference.b == pytest.approx(difference.difference)
     assert 15 < difference.difference < 25  # in percent, as the metric
+    assert difference.only_a is not None
+    assert difference.only_b is not None
+    assert difference.p_value is not None
+    assert (difference.only_a - difference.only_b) / 500 == pytest.approx(difference.difference / 100)
+    assert difference.p_value < 1e-6
     text = compare.comparison(first, second, [difference])
+    assert f"{difference.only_a} / {difference.only_b}" in text
     assert "These checkpoints only" in text
     assert "separated" in text
     assert compare.compare_runs(first, second) == [difference]
@@ -360,3 +310,39 @@ def test_compare_refuses_outcomes_without_ids(tmp_path: Path) -> None:
         store.write_record(tmp_path, record, items={"symbolic.predictive.per_option": np.ones(5, dtype=bool)})
     with pytest.raises(BenchError, match=r"lack 'symbolic\.predictive\.per_option@item'"):
         compare.compare_runs(*store.read_records(tmp_path))
+
+
+def test_one_seed_gives_no_verdict_but_says_what_the_checkpoints_show() -> None:
+    section = sections(pusht_section())[0]
+    found = section.separations["success.joint.first_hit"]
+    assert (found.best, found.runner_up, found.test, found.separated) == ("cjepa", "oc_dino_wm", None, False)
+    assert found.rates is not None
+    assert found.rates.low < 0 < 5.0 == found.rates.mean < found.rates.high
+    assert found.rates.needed == 1534  # 60 % against 55 %, 80 % power
+    assert section.separations["error.agent.final"].rates is None
+    text = " ".join(render_tables(pusht_section()).split())
+    assert "the best two learned rows have 1 training seed in common, and a verdict needs 3 (2 more)" in text
+    assert "not separated; 1,434 more episodes would part these checkpoints, a verdict needs 2 more seeds" in text
+    assert "**" not in text.replace("**Preset", "").replace("converged.**", "")
+
+
+def test_rates_at_both_ends_are_compared() -> None:
+    """0 % against 100 % on one seed is a large difference of checkpoints, and still no verdict about methods."""
+    records = [pusht("cjepa", hits=100), pusht("oc_dino_wm", hits=0)]
+    found = sections(records)[0].separations["success.joint.first_hit"]
+    assert found.rates is not None
+    assert found.rates.low > 90
+    assert not found.separated
+    tie = sections([pusht("cjepa", hits=100), pusht("oc_dino_wm", hits=100)])[0].separations["success.joint.first_hit"]
+    assert tie.rates is not None
+    assert (tie.rates.mean, tie.rates.needed) == (0.0, None)
+    assert tie.rates.low < 0 < tie.rates.high
+
+
+def test_success_over_three_seeds_is_compared_by_seeds() -> None:
+    found = sections(pusht_section(seeds=3))[0].separations["success.joint.first_hit"]
+    assert found.rates is None
+    assert found.test is not None
+    assert found.test.mean == pytest.approx(7.0)
+    assert found.p_value is not None
+    assert found.separated == (found.p_value <= 0.05)

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from ocwm import stats
+from ocwm.stats import bootstrap
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -159,7 +160,7 @@ def test_same_generator_same_interval_and_chunks_change_nothing(monkeypatch: pyt
     values, index = clustered(rng(6), clusters=50, size=3, spread=1.0)
     first = stats.cluster_bootstrap(values, index, rng=rng(7))
     assert stats.cluster_bootstrap(values, index, rng=rng(7)) == first
-    monkeypatch.setattr(stats, "_MAX_DRAWN", 1000)
+    monkeypatch.setattr(bootstrap, "_MAX_DRAWN", 1000)
     assert stats.cluster_bootstrap(values, index, rng=rng(7)) == pytest.approx(first, rel=0.05)
 
 

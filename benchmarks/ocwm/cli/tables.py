@@ -1,4 +1,4 @@
-"""`bench table`, `bench leaderboard`, `bench compare`: what the records say."""
+"""`bench table`, `bench leaderboard`, `bench figures`, `bench compare`: what the records say."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Annotated
 
 import typer
 
-from ocwm.cli.options import Debug, Json, Results, names
+from ocwm.cli.options import Debug, Json, Out, Results, names
 
 
 def table(
     task: Annotated[str | None, typer.Option(help="Only this task.", autocompletion=names("task"))] = None,
     preset: Annotated[list[str] | None, typer.Option(help="Only these presets.")] = None,
-    form: Annotated[str, typer.Option("--format", help="md, plain, latex or csv.")] = "plain",
+    form: Annotated[str, typer.Option("--format", help="md, plain, latex (booktabs), csv or json.")] = "plain",
     results: Results = None,
     debug: Debug = False,
 ) -> None:
-    """Print the tables of all records, section by section."""
+    """Print the tables of all records, section by section; csv and json are for other programs."""
     from ocwm.store import read_records
     from ocwm.tables import render_tables
 
@@ -47,6 +47,28 @@ def leaderboard(
     else:
         print(f"{path} {'written' if write(path, records) else 'is current'}")
     return 0
+
+
+def figures(
+    kind: Annotated[list[str] | None, typer.Argument(metavar="KIND", help="Only these, e.g. rollout_error.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task.", autocompletion=names("task"))] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Only these presets.")] = None,
+    out: Out = None,
+    results: Results = None,
+    debug: Debug = False,
+) -> None:
+    """Draw figures of all records as PNG files, in results/figures unless --out says otherwise."""
+    from ocwm.plots import make_figures
+    from ocwm.store import read_records
+    from ocwm.tables import chosen_records
+
+    folder = _results(results)
+    records = chosen_records(read_records(folder), task=task, presets=preset or ())
+    written, left_out = make_figures(records, out or folder / "figures", only=kind or ())
+    for path in written:
+        print(path)
+    for line in left_out:
+        print(line)
 
 
 def compare(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ocwm.store import Record, read_records
-from ocwm.sweeps.plan import Plan, PlannedCell, Shared
+from ocwm.sweeps.plan import Plan, PlannedCell, Shared, State
 from ocwm.sweeps.resources import Cluster, Resources
 from ocwm.sweeps.suite import Variant
 
@@ -34,10 +34,11 @@ def _own_seconds(record: Record) -> float:
 
 def facts(plan: Plan, cluster: Cluster, hours: Hours) -> dict[str, Any]:
     """For `--json`."""
+    states: tuple[State, ...] = ("done", "todo", "refused", "missing")
     return {
         "suite": plan.suite.name,
         "home": str(plan.home),
-        "counts": {state: len(plan.of(state)) for state in ("done", "todo", "refused", "missing")},
+        "counts": {state: len(plan.of(state)) for state in states},
         "hours": _sum_of_hours(plan.of("todo"), hours),
         "cells": [
             {
@@ -89,12 +90,10 @@ def text(plan: Plan, cluster: Cluster, hours: Hours) -> str:
     lines += _more(len(table))
     if todo:
         lines += ["", *_jobs(todo, cluster), _hours(todo, hours)]
-    for state, what in (
-        ("refused", "left out because they can't work"),
-        ("missing", "to do when there is what they lack"),
-    ):
-        if cells := plan.of(state):
-            lines += ["", f"{len(cells):,} runs are {what}:", *_reasons(cells)]
+    if refused := plan.of("refused"):
+        lines += ["", f"{len(refused):,} runs are left out because they can't work:", *_reasons(refused)]
+    if missing:
+        lines += ["", f"{len(missing):,} runs are to do when there is what they lack:", *_reasons(missing)]
     return "\n".join(lines)
 
 

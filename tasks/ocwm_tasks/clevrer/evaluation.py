@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from ocwm.context import Evaluation, RunContext
 from ocwm.interfaces import RolloutReference, WorldModel
+from ocwm.leakage import KEY as LEAKAGE
 from ocwm_tasks.clevrer.aloe.tokens import COUNTERFACTUAL, QUESTION_TYPES
 from ocwm_tasks.clevrer.answering import answer_with_aloe
+from ocwm_tasks.clevrer.audit import audit_videos
 from ocwm_tasks.clevrer.imagined import answerable, entrances, without_entrants
 from ocwm_tasks.clevrer.measures import Figures
 from ocwm_tasks.clevrer.pipeline import Pipeline
@@ -40,7 +42,7 @@ def evaluate(task: ClevrerTask, context: RunContext) -> Evaluation:
     pipeline = Pipeline(task, context)
     model = context.model
     sees_video = not isinstance(model, RolloutReference) or model.sees_video
-    notes: dict[str, Any] = {"references": list(_references(task))}
+    notes: dict[str, Any] = {"references": list(_references(task)), LEAKAGE: audit_videos(pipeline)}
     if sees_video and pipeline.measures_quality:
         notes["encoder_quality"] = pipeline.quality()
     curves: dict[str, list[dict[str, float]]] = {}

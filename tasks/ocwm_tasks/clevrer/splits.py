@@ -51,6 +51,16 @@ class Split:
     left_out: int = 0
 
     @property
+    def contents(self) -> list[str]:
+        """What tells a video from others wherever it lies: its objects and their motion; for stored slots its number."""
+        if not self.scenes:
+            return [f"{self.origin} {video}" for video in self.videos]
+        return [
+            hashlib.sha256(repr(scene.objects).encode() + scene.positions.tobytes()).hexdigest()
+            for scene in self.scenes
+        ]
+
+    @property
     def hash(self) -> str:
         """Identity of what is measured on: video numbers and questions."""
         text = json.dumps([[scene.index for scene in self.scenes], list(self.questions)], sort_keys=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,11 @@ class Episodes:
         """Return one episode, counted from 0 in this split."""
         rows = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
         return Episode(number, int(self.ids[number]), self.states[rows], self.actions[rows])
+
+    def contents(self, numbers: Sequence[int] | None = None) -> list[str]:
+        """The sha256 of the states of some episodes, or of all: equal where an episode is in two splits."""
+        chosen = range(len(self)) if numbers is None else numbers
+        return [hashlib.sha256(_plain(self.episode(number).states, "<f8")).hexdigest() for number in chosen]
 
     def number_of(self, episode_id: int) -> int:
         """Return the number in this split of the episode with an id.

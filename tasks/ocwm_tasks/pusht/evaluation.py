@@ -12,6 +12,8 @@ import numpy as np
 
 from ocwm.context import Evaluation, RunContext
 from ocwm.interfaces import WorldModel
+from ocwm.leakage import KEY as LEAKAGE
+from ocwm.leakage import LAST_STEP, NO_TRAINING, audit, encoder_origin
 from ocwm_tasks.pusht.control import NEVER, Outcomes
 from ocwm_tasks.pusht.measures import Figures
 from ocwm_tasks.pusht.problems import problems_of
@@ -44,6 +46,7 @@ def evaluate(task: PushtTask, context: RunContext) -> Evaluation:
             "block_must_move": float(stages.pairs.moved.mean()),
             "sha256": stages.pairs.sha256,
         },
+        LEAKAGE: _audit(stages),
         "planning": {**asdict(task.planning), "take": task.take, "history": task.history, "budget": task.budget},
     }
     if model is not None:
@@ -75,6 +78,24 @@ def evaluate(task: PushtTask, context: RunContext) -> Evaluation:
         warnings=_warnings(task, stages),
         collapsed=_collapsed(outcomes, floor),
         protocol=task.label,
+    )
+
+
+def _audit(stages: Stages) -> dict[str, Any]:
+    """What of the measured episodes was seen in training, and what was fitted on what."""
+    task, splits = stages.task, stages.splits
+    source = splits[task.source_split]
+    numbers = [source.number_of(int(episode)) for episode in np.unique(stages.pairs.episodes)]
+    return audit(
+        train=splits["train"].contents(),
+        dev=[] if task.source_split == "dev" else splits["dev"].contents(),
+        measured=source.contents(numbers),
+        unit="episodes",
+        identified_by="their states",
+        scalers="actions and proprioception, fitted on training episodes",
+        selection=LAST_STEP if isinstance(stages.context.model, WorldModel) else NO_TRAINING,
+        encoder=encoder_origin(stages.context),
+        reserved=task.source_split != "train",
     )
 
 

@@ -50,6 +50,17 @@ def test_every_method_and_reference_runs(home: Path, method: str) -> None:
         assert [row["step"] for row in record.curves["world_model"]][-1] == 3
 
 
+def test_every_record_says_what_was_seen_before(home: Path) -> None:
+    found = measure(home, "cjepa").notes["leakage"]
+    assert (found["train"], found["dev"], found["measured"]) == (6, 3, 3)
+    assert found["measured_in_train"] == found["measured_in_dev"] == found["dev_in_train"] == 0
+    assert "training videos (probe, ALOE)" in found["scalers"]
+    assert "last training step" in found["selection"]
+    assert found["encoder"] == "reads states, nothing is trained"
+    alone = measure(home, "copy_last", "task.reasoners=[symbolic]").notes["leakage"]
+    assert alone["selection"] == "nothing is trained"
+
+
 def test_the_real_future_is_a_ceiling_and_standing_still_a_floor(home: Path) -> None:
     ceiling, floor = measure(home, "true_future").metrics, measure(home, "copy_last").metrics
     assert ceiling["rollout.position_error.31"]["value"] < 1e-3
