@@ -191,7 +191,7 @@ def _submit(
             row = rows[cell.id or ""]
             if row.state not in LIVE and (retry is None or row.state in BROKEN):
                 cells.append(cell)
-        live = sum(row.state in LIVE for row in rows.values())
+        live = sum(rows[cell.id or ""].state in LIVE for cell in plan.of("todo"))
         say(f"{len(plan.of('done'))} done, {live} running or waiting, {len(cells[:limit])} to submit")
         tasks = [
             task

@@ -97,11 +97,21 @@ def states(ids: Collection[str]) -> dict[str, str]:
 def _take(text: str, found: dict[str, str], ids: Collection[str]) -> set[str]:
     wanted = set(ids)
     for line in text.splitlines():
-        job, _, state = line.strip().partition("|")
-        if job in wanted and job not in found:
-            word = state.split(" ")[0].rstrip("+")
-            found[job] = next((meaning for meaning, words in _MEANING.items() if word in words), "failed")
+        name, _, state = line.strip().partition("|")
+        word = state.split(" ")[0].rstrip("+")
+        for job in _expanded(name):
+            if job in wanted and job not in found:
+                found[job] = next((meaning for meaning, words in _MEANING.items() if word in words), "failed")
     return set(found)
+
+
+def _expanded(name: str) -> list[str]:
+    """Ids of the jobs that a name such as 7_[0-2,5%3] stands for: tasks of an array that never began share a line."""
+    named = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", name)
+    if named is None:
+        return [name]
+    ends = [part.partition("-") for part in named[2].split(",")]
+    return [f"{named[1]}_{n}" for low, _, high in ends for n in range(int(low), int(high or low) + 1)]
 
 
 def cancel(ids: Collection[str]) -> None:
