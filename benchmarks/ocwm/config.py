@@ -48,6 +48,8 @@ _ORDER = ("method", "task", "encoder", "training", "preset", "trainer", "seeds",
 _NEVER_NUMBERS = ("runtime.", "seeds.", "task.root")
 NOT_FOR_CLASS = ("_target_", "name", "kind")
 
+Node = DictConfig | Mapping[str, Any]  # one resolved group
+
 
 @dataclass(frozen=True)
 class Config:
@@ -97,9 +99,68 @@ def compose(
         BenchError: unknown name or key (with the nearest known one), wrong type, missing value.
     """
     parsed = [parse(text) for text in overrides]
+    base = base_of(method=method, task=task, preset=preset, overrides=parsed, trains=trains)
+    root = copy.deepcopy(base.root)
+    if seed is not None:
+        for key in base.seeds:
+            root.seeds[key] = seed
+    for override in parsed:
+        if override.key not in _CHOSEN_BY_KEY:
+            assign(root, override, fixed=NOT_FOR_CLASS)
+    return Config(values=_resolve(root), plugins=base.plugins, overrides=base.numbers(parsed))
+
+
+@dataclass(frozen=True)
+class Base:
+    """A configuration before a run's own seed and overrides.
+
+    Attributes:
+        root: with references between keys; not to be changed.
+        plugins: what it was made of, by group.
+        trains: the encoder that is to be trained, if any.
+    """
+
+    root: DictConfig
+    plugins: Mapping[str, Plugin]
+    trains: str | None
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """The seeds that `--seed` sets."""
+        return ("model", "reasoner") if self.trains is None else ("encoder",)
+
+    def numbers(self, overrides: Sequence[Override]) -> tuple[str, ...]:
+        """Return the texts of those overrides that can change the numbers."""
+        names = {group: plugin.name for group, plugin in self.plugins.items()}
+        return tuple(
+            o.text for o in overrides if not o.key.startswith(_NEVER_NUMBERS) and not never_numbers(o.key, names)
+        )
+
+
+def base_of(
+    *, method: str | None, task: str, preset: str, overrides: Sequence[Override], trains: str | None = None
+) -> Base:
+    """Return what the configurations of runs have in common that differ by seed and overrides only.
+
+    Raises:
+        BenchError: as `compose`.
+    """
+    folders = tuple(map(str, registry.conf_folders().values()))  # what is kept holds for these only
+    return _base(folders, method, task, preset, tuple(sorted(_choices(overrides).items())), trains)
+
+
+@functools.lru_cache(maxsize=256)
+def _base(
+    folders: tuple[str, ...],
+    method: str | None,
+    task: str,
+    preset: str,
+    named: tuple[tuple[str, str], ...],
+    trains: str | None,
+) -> Base:
     chosen = {} if method is None else {"method": registry.find("method", method)}
     chosen |= {"task": registry.find("task", task), "preset": registry.find("preset", preset)}
-    groups = _choices(parsed)
+    groups = dict(named)
     if trains is not None:
         if "encoder" in groups:
             raise BenchError(
@@ -129,23 +190,10 @@ def compose(
         del root[described]["description"]
     root.task.pop("headline", None)  # for tables only
     root.preset = preset
-    if seed is not None and trains is not None:
-        root.seeds.encoder = seed
-    elif seed is not None:
-        root.seeds.model = root.seeds.reasoner = seed
-    for override in parsed:
-        if override.key not in _CHOSEN_BY_KEY:
-            assign(root, override, fixed=NOT_FOR_CLASS)
-    return Config(
-        values=_resolve(root),
-        plugins=chosen,
-        overrides=tuple(
-            o.text for o in parsed if not o.key.startswith(_NEVER_NUMBERS) and not never_numbers(o.key, names)
-        ),
-    )
+    return Base(root, chosen, trains)
 
 
-def instantiate(node: DictConfig, *positional: Any) -> Any:
+def instantiate(node: Node, *positional: Any) -> Any:
     """Build the class that a node names with the node's keys as keyword arguments.
 
     Raises:
@@ -157,25 +205,27 @@ def instantiate(node: DictConfig, *positional: Any) -> Any:
         inspect.signature(cls).bind(*positional, **arguments)
     except TypeError as error:
         raise BenchError(
-            f"the keys of '{node.name}' are not the parameters of {node._target_}: {error}",
+            f"the keys of '{node['name']}' are not the parameters of {node['_target_']}: {error}",
             "Mend its YAML or its constructor.",
         ) from error
     return cls(*positional, **arguments)
 
 
-def import_class(node: DictConfig) -> type[Any]:
+def import_class(node: Node) -> type[Any]:
     """Import the class that a node names.
 
     Raises:
         BenchError: there is no such module or class, or one of its own imports is missing.
     """
-    module, _, name = str(node._target_).rpartition(".")
+    module, _, name = str(node["_target_"]).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
-        raise BenchError(f"'{node.name}' can't be imported from {module}: {error}", "--debug shows where.") from error
+        raise BenchError(
+            f"'{node['name']}' can't be imported from {module}: {error}", "--debug shows where."
+        ) from error
     if not isinstance(found, type):
-        raise BenchError(f"'{node.name}' names the class {node._target_}, which does not exist", "Mend its YAML.")
+        raise BenchError(f"'{node['name']}' names the class {node['_target_']}, which does not exist", "Mend its YAML.")
     return found
 
 
@@ -303,7 +353,7 @@ def _resolve(root: DictConfig) -> DictConfig:
     return ordered
 
 
-def _plain(node: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(node, resolve=True)
+def _plain(node: Node) -> dict[str, Any]:
+    content = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}

@@ -10,6 +10,7 @@ stands for them, and they may be moved.
 from __future__ import annotations
 
 import functools
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,11 +27,14 @@ _NO_NUMBERS = ("_target_", "kind")
 _ANY = "*"  # a neutral value: whatever the key says can't change the numbers
 
 
-def identity(config: DictConfig, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
+Values = DictConfig | Mapping[str, Any]  # a resolved configuration
+
+
+def identity(config: Values, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
     """Return what the id of a run is the hash of, as JSON values."""
     groups = scientific(config)
     _without_place_of_weights(groups, versions)
-    if config.method.kind == "reference":
+    if config["method"]["kind"] == "reference":
         del groups["trainer"]
     return {
         "schema": IDENTITY_SCHEMA,
@@ -40,14 +44,17 @@ def identity(config: DictConfig, *, versions: Mapping[str, Any], data: Mapping[s
     }
 
 
-def run_id(config: DictConfig, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> str:
+def run_id(config: Values, *, versions: Mapping[str, Any], data: Mapping[str, str]) -> str:
     """Return the identity of a run as 12 hexadecimal digits."""
     return digest(identity(config, versions=versions, data=data), length=12)
 
 
-def scientific(config: DictConfig) -> dict[str, Any]:
+def scientific(config: Values) -> dict[str, Any]:
     """Return the part of a resolved configuration that can change the numbers."""
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if isinstance(config, DictConfig):
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+    else:
+        plain = pickle.loads(pickle.dumps(config))  # the fastest copy: what is neutral is taken out of it below
     groups = {
         group: {key: value for key, value in plain[group].items() if key not in _NO_NUMBERS}
         for group in _NAMED
@@ -59,7 +66,7 @@ def scientific(config: DictConfig) -> dict[str, Any]:
     return {**_without_neutral(groups), "preset": plain["preset"]}
 
 
-def identity_part(config: DictConfig, name: str, *, versions: Mapping[str, Any], data: Mapping[str, str] | None) -> Any:
+def identity_part(config: Values, name: str, *, versions: Mapping[str, Any], data: Mapping[str, str] | None) -> Any:
     """Return the share of one part in a run's identity: a group, a node in one, one seed, or "data".
 
     Raises:

@@ -229,6 +229,13 @@ class Task(ABC):
         """Return the keys of the cached stages of a run, in their order: what `bench show` reports on."""
         return {}
 
+    def shared(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
+        """Return those of `stages` that runs of other methods have in common, and that `make_shared` makes."""
+        return {}
+
+    def make_shared(self, context: RunContext) -> None:  # noqa: B027
+        """Make the stages of `shared`, so that many runs that start together find them."""
+
     def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
         """Return the capability that this model or encoder lacks for the task; "" where the pair is fine.
 

@@ -43,7 +43,14 @@ def parse(text: str) -> Override:
 
 
 def assign(root: DictConfig, override: Override, *, fixed: tuple[str, ...]) -> None:
-    """Set the key of an override in `root`.
+    """Set the key of an override in `root`, as `checked_value` gives it."""
+    way, _, last = override.key.rpartition(".")
+    value = checked_value(root, override, fixed=fixed)
+    (OmegaConf.select(root, way) if way else root)[last] = value
+
+
+def checked_value(root: DictConfig, override: Override, *, fixed: tuple[str, ...]) -> Any:
+    """Return the value of an override in the type of the default that stands in `root`.
 
     Args:
         root: the configuration.
@@ -60,7 +67,7 @@ def assign(root: DictConfig, override: Override, *, fixed: tuple[str, ...]) -> N
             raise _unknown(root, override.key, node, ".".join(parts[:depth]), part, fixed if depth == 1 else ())
         if depth < len(parts) - 1:
             node = node[part]
-    node[parts[-1]] = _checked(node, parts[-1], override.value, place=override.key)
+    return _checked(node, parts[-1], override.value, place=override.key)
 
 
 def merge(node: DictConfig, part: Mapping[Any, Any], *, place: str) -> None:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from ocwm import registry, store
 from ocwm.artifacts import Cache, locked, sha256_of_file
 from ocwm.checkpoint import initial_weights, load, load_weights
-from ocwm.config import Config, import_class, instantiate
+from ocwm.config import Config, Node, import_class, instantiate
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.costs import Costs
 from ocwm.device import available_cores, choose_device, keep_freed_memory, set_threads
@@ -81,16 +81,13 @@ def prepare(config: Config) -> Cell:
     task: Task = instantiate(values.task)
     encoder: Encoder = instantiate(values.encoder)
     task.encoder = encoder
-    _refuse(config, method_class, task, encoder)
-    versions = {
-        "method": method_class.version,
-        "encoder": encoder.version,
-        "task": task.version,
-        **({"trainer": TRAINER_VERSION} if issubclass(method_class, WorldModel) else {}),
-        **({"init": sha256_of_file(init)} if (init := _init(config)) is not None else {}),
-        **({"weights": encoder.weights} if encoder.weights else {}),
-        **task.versions(),
-    }
+    if reason := refusal(values, method_class, task, encoder):
+        names = {group: plugin.name for group, plugin in config.plugins.items()}
+        raise BenchError(
+            f"{names['method']} with encoder {names['encoder']} can't run on {names['task']}: {reason}",
+            "Choose another pair (bench list).",
+        )
+    versions = component_versions(values, method_class, task, encoder)
     data = task.data_identity(config.seeds)
     this_id = None if data is None else run_id(values, versions=versions, data=data)
     preset = registry.read_yaml(config.plugins["preset"].path)
@@ -140,8 +137,14 @@ def run(cell: Cell, *, force: bool = False, rebuild: bool = False) -> Outcome:
         return Outcome(_run_new(cell, repeat=existing[-1].repeat + 1 if existing else 1, rebuild=rebuild), new=True)
 
 
-def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
-    wall_start = time.time()
+def make_shared(cell: Cell) -> None:
+    """Make the stages that a run shares with others (data, latents), and nothing else."""
+    context, _ = _context(cell)
+    cell.task.make_shared(context)
+
+
+def _context(cell: Cell, *, repeat: int = 1, rebuild: bool = False) -> tuple[RunContext, int]:
+    """Return what the task gets to run, and the number of threads."""
     config, task = cell.config, cell.task
     threads = set_threads(config.runtime.threads)
     keep_freed_memory()
@@ -161,12 +164,19 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
         model=_model(config, spec),
         encoder=cell.encoder,
     )
+    return context, threads
+
+
+def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
+    wall_start = time.time()
+    config = cell.config
+    context, threads = _context(cell, repeat=repeat, rebuild=rebuild)
     _announce(cell, context, threads=threads)
     with context.measure("total"):
-        evaluation = task.run(context)
+        evaluation = cell.task.run(context)
     if isinstance(context.model, WorldModel):
         parameters = sum(p.numel() for p in context.model.parameters())
-        context.costs.note("total", parameters=parameters, tokens_per_frame=spec.num_slots)
+        context.costs.note("total", parameters=parameters, tokens_per_frame=cell.encoder.num_slots)
     packages = {plugin.package for plugin in config.plugins.values()}
     record = _record(
         cell,
@@ -184,34 +194,53 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
     return store.read_record(path)
 
 
-def _init(config: Config) -> Path | None:
+def component_versions(
+    values: Node, method_class: type[WorldModel] | type[Reference], task: Task, encoder: Encoder
+) -> dict[str, Any]:
+    """Return the version of everything in a run that can change its numbers.
+
+    Raises:
+        BenchError: the weights that the training starts from are absent.
+    """
+    init = _init(values)
+    return {
+        "method": method_class.version,
+        "encoder": encoder.version,
+        "task": task.version,
+        **({"trainer": TRAINER_VERSION} if issubclass(method_class, WorldModel) else {}),
+        **({"init": sha256_of_file(init)} if init is not None else {}),
+        **({"weights": encoder.weights} if encoder.weights else {}),
+        **task.versions(),
+    }
+
+
+def refusal(values: Node, method_class: type[WorldModel] | type[Reference], task: Task, encoder: Encoder) -> str:
+    """Return why method and encoder can't work on the task, before anything is computed; "" where they can.
+
+    Raises:
+        BenchError: the class is not what its YAML says, or a reference is to start from weights.
+    """
+    method = values["method"]
+    base = WorldModel if method["kind"] == "method" else Reference
+    if not issubclass(method_class, base):
+        raise BenchError(f"{method['name']} is a {method['kind']} but its class is no {base.__name__}")
+    if base is Reference and values["trainer"]["init"] is not None:
+        raise BenchError(f"trainer.init is set, and the reference {method['name']} has no weights", "Leave it out.")
+    lacking = sorted(task.needs - method_class.capabilities) if issubclass(method_class, WorldModel) else []
+    return f"it lacks the capability {', '.join(lacking)}" if lacking else task.refuses(method_class, encoder)
+
+
+def _init(values: Node) -> Path | None:
     """Return the file of weights that the training starts from."""
-    init: str | None = config.values.trainer.init
+    init: str | None = values["trainer"]["init"]
     return None if init is None else initial_weights(init, key="trainer.init")
 
 
 def _model(config: Config, spec: LatentSpec) -> WorldModel | Reference:
     model: WorldModel | Reference = instantiate(config.values.method, spec)
-    if isinstance(model, WorldModel) and (path := _init(config)) is not None:
+    if isinstance(model, WorldModel) and (path := _init(config.values)) is not None:
         load_weights(model, load(path).tensors, source=path)
     return model
-
-
-def _refuse(config: Config, method_class: type[WorldModel] | type[Reference], task: Task, encoder: Encoder) -> None:
-    """Raise BenchError where the pair can't work, before anything is computed."""
-    method, name = config.plugins["method"], config.plugins["task"].name
-    base = WorldModel if method.kind == "method" else Reference
-    if not issubclass(method_class, base):
-        raise BenchError(f"{method.path} is a {method.kind} but its class is no {base.__name__}")
-    if base is Reference and config.values.trainer.init is not None:
-        raise BenchError(f"trainer.init is set, and the reference {method.name} has no weights", "Leave it out.")
-    lacking = sorted(task.needs - method_class.capabilities) if issubclass(method_class, WorldModel) else []
-    reason = f"it lacks the capability {', '.join(lacking)}" if lacking else task.refuses(method_class, encoder)
-    if reason:
-        raise BenchError(
-            f"{method.name} with encoder {config.plugins['encoder'].name} can't run on {name}: {reason}",
-            "Choose another pair (bench list).",
-        )
 
 
 def _records(config: Config, results: Path, this_id: str) -> list[Record]:

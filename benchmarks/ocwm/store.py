@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from ocwm.errors import BenchError
 
@@ -175,7 +176,7 @@ def read_record(path: Path) -> Record:
     """
     hint = "Restore or delete it."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = orjson.loads(path.read_bytes())
     except OSError as error:
         raise BenchError(f"can't read the record {path}: {error.strerror or error}", hint) from error
     except ValueError as error:

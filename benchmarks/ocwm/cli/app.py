@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ocwm.cli import data, encoders, importing, listing, running, tables
+from ocwm.cli import data, encoders, importing, listing, running, sweeps, tables
 from ocwm.errors import BenchError
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # the class of every usage error, wherever this typer keeps it
@@ -74,6 +74,7 @@ def _app(given: Sequence[str]) -> typer.Typer:
     _add(lists, listing.importers, listing.presets, listing.suites, helps=helps)
     app.add_typer(lists, name="list")
     _add(app, running.run, running.show, helps=helps)
+    _add(app, sweeps.sweep, sweeps.status, sweeps.cancel, helps=helps)
     _add(app, tables.table, tables.leaderboard, tables.figures, tables.compare, helps=helps)
     sets = typer.Typer(help="Make, check or describe the data of a task.", no_args_is_help=True, add_help_option=helps)
     _add(sets, data.make, data.check, data.describe, helps=helps)

@@ -21,6 +21,7 @@ from ocwm.types import Metric, Observations
 from ocwm.videos import Videos
 from ocwm_tasks.clevrer import measures
 from ocwm_tasks.clevrer.aloe.reasoner import VERSION as ALOE_VERSION
+from ocwm_tasks.clevrer.data_stages import NAMES
 from ocwm_tasks.clevrer.dataset import Dataset, Source
 from ocwm_tasks.clevrer.evaluation import evaluate
 from ocwm_tasks.clevrer.generator.config import GeneratorConfig, generator_config
@@ -215,6 +216,17 @@ class ClevrerTask(Task):
     def stages(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
         """Keys of the cached stages."""
         return Pipeline(self, workspace).keys()
+
+    def shared(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
+        """Keys of data, rendered frames and latents."""
+        parts = ("data", "frames", "slots")
+        return {name: key for name, key in self.stages(workspace).items() if name.partition(".")[0] in parts}
+
+    def make_shared(self, context: RunContext) -> None:
+        """Make data, rendered frames and latents."""
+        pipeline = Pipeline(self, context)
+        for name in NAMES:
+            pipeline.latents(name)
 
     def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
         """Say what this pair lacks."""

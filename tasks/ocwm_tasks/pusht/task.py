@@ -228,6 +228,19 @@ class PushtTask(Task):
         """Keys of the cached stages."""
         return Stages(self, workspace).keys()
 
+    def shared(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
+        """Keys of episodes and latents."""
+        return {name: key for name, key in self.stages(workspace).items() if name != "world_model"}
+
+    def make_shared(self, context: RunContext) -> None:
+        """Make episodes and, for world models, latents."""
+        stages = Stages(self, context)
+        if context.config.method.kind != "method":
+            _ = stages.splits
+            return
+        for name in dict.fromkeys(("train", "dev", self.split)):
+            stages.latents(name)
+
     def refuses(self, model: type[WorldModel] | type[Reference], encoder: Encoder) -> str:
         """Say what this pair lacks."""
         if issubclass(model, SimulatorModel):
