@@ -86,9 +86,17 @@ def states(ids: Collection[str]) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     queued = _try(["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T"])
-    if (rest := sorted(set(ids) - _take(queued, found, ids))) and shutil.which("sacct"):
+    if (rest := set(ids) - _take(queued, found, ids)) and shutil.which("sacct"):
+        arrays = sorted({job.partition("_")[0] for job in rest})
         known = _try(
-            ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={','.join(rest)}"]
+            [
+                "sacct",
+                "--noheader",
+                "--allocations",
+                "--parsable2",
+                "--format=JobID,State",
+                f"--jobs={','.join(arrays)}",
+            ]
         )
         _take(known, found, ids)
     return {job: found.get(job, "lost") for job in ids}
@@ -96,12 +104,18 @@ def states(ids: Collection[str]) -> dict[str, str]:
 
 def _take(text: str, found: dict[str, str], ids: Collection[str]) -> set[str]:
     wanted = set(ids)
+    whole = {}  # arrays of which no task began can have a line of their own, under the array's id
     for line in text.splitlines():
         name, _, state = line.strip().partition("|")
         word = state.split(" ")[0].rstrip("+")
+        meaning = next((meaning for meaning, words in _MEANING.items() if word in words), "failed")
+        whole[name] = meaning
         for job in _expanded(name):
             if job in wanted and job not in found:
-                found[job] = next((meaning for meaning, words in _MEANING.items() if word in words), "failed")
+                found[job] = meaning
+    for job in wanted - found.keys():
+        if (array := job.partition("_")[0]) in whole:
+            found[job] = whole[array]
     return set(found)
 
 

@@ -43,7 +43,7 @@ def test_what_never_fits_is_refused(fake_slurm, asked, message):
 
 def test_states_come_from_the_queue_then_from_accounting(fake_slurm):
     fake_slurm(
-        squeue='echo "7_0|RUNNING"; echo "7_1|PENDING"; echo "7_2|COMPLETING"; echo "9|FAILED"',
+        squeue='echo "6|CANCELLED"; echo "7_0|RUNNING"; echo "7_1|PENDING"; echo "7_2|COMPLETING"; echo "9|FAILED"',
         sacct='echo "7_3|TIMEOUT"; echo "7_4|CANCELLED by 0"; echo "7_5|OUT_OF_MEMORY"; echo "7_6|COMPLETED"; '
         'echo "8_[0-1,4%2]|CANCELLED by 0"',
     )
@@ -51,6 +51,7 @@ def test_states_come_from_the_queue_then_from_accounting(fake_slurm):
         **dict.fromkeys(["8_0", "8_1", "8_4"], "cancelled"),
         "8_3": "lost",
     }
+    assert slurm.states(["6_0", "6_7"]) == {"6_0": "cancelled", "6_7": "cancelled"}
     found = slurm.states([f"7_{n}" for n in range(8)] + ["9"])
     assert list(found.values()) == [
         *("running", "pending", "running", "timed out", "cancelled", "failed", "ended", "lost", "failed")
