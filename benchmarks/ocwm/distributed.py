@@ -71,7 +71,7 @@ class Team:
     def share(self, count: int, *, unit: int = 1) -> range:
         """Which of `count` items are this process's: whole units, so that batches are the same in any company."""
         units = -(-count // unit)
-        low, high = (unit * (units * place // self.size) for place in (self.rank, self.rank + 1))
+        low, high = (unit * -(-units * place // self.size) for place in (self.rank, self.rank + 1))
         return range(min(low, count), min(high, count))
 
     def rows(self, count: int) -> slice:

@@ -68,7 +68,7 @@ def _by_torch() -> Launch:
     size = _number("WORLD_SIZE")
     if size == 1:
         return Launch()
-    if missing := [name for name in _TORCH if name not in os.environ]:
+    if missing := [name for name in _TORCH if not os.environ.get(name)]:
         raise BenchError(
             f"WORLD_SIZE={size}, but {', '.join(missing)} is not set", "Start the processes with torchrun."
         )
