@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ocwm.distributed import DONE, FAILED, JOIN, ProcessFailed, alone, team, whole_team
+from ocwm.errors import BenchError
 from ocwm.progress import Progress, progress, say
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from ocwm.schemas import Seeds
     from ocwm.types import MetricValue
 
+_LOOKS = 60  # for a finished stage: half a minute
 _KEPT_BY_REPEATS = ("data", "frames", "images", "slots", "quality")
 
 
@@ -74,7 +78,8 @@ class Workspace:
     Attributes:
         config: the resolved configuration (groups method, task, encoder, trainer, seeds, runtime; preset).
         seeds: the five seed axes (data, encoder, model, reasoner, eval).
-        workers: number of processes to make data with.
+        workers: number of processes to make data with; where several processes share the run, that of them all on one
+            machine.
         cache: the stage cache; `stage` is the way to it.
         costs: what each stage cost.
         versions: version of every component that can change numbers, by component name.
@@ -110,7 +115,14 @@ class Workspace:
 
         return {name: identity_part(self.config, name, versions=self.versions, data=self.data) for name in names}
 
-    def stage(self, name: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+    @property
+    def own_workers(self) -> int:
+        """This process's share of the workers, for work that several processes do at the same time."""
+        return max(1, self.workers // team().sharing)
+
+    def stage(
+        self, name: str, key: Mapping[str, Any], build: Callable[[Path], None], *, together: bool = False
+    ) -> Path:
         """Return the folder of a cached stage; build it first where it is not there.
 
         Args:
@@ -119,6 +131,9 @@ class Workspace:
                 uses them again.
             key: everything that the result depends on (JSON values); see `part`.
             build: writes the result into the (empty) folder that it is given.
+            together: where several processes share the run, all of them build, so that they can share the work
+                (training, extraction); what the first one leaves in its folder is the result. Else the first builds
+                while the others wait.
 
         Raises:
             BenchError: the cached entry is damaged, or the disk is full.
@@ -126,6 +141,28 @@ class Workspace:
         key = self._key(name, key)
         place = self.cache.path(name, key)
         rebuild = self.rebuild and place not in self._fresh
+        if whole_team().first:
+            with _told(place):
+                self._lead(name, key, place, build, rebuild=rebuild, together=together)
+        else:
+            self._follow(name, key, place, build, rebuild=rebuild)
+        self._fresh.add(place)
+        return place
+
+    def count_before(self, seconds: float) -> None:
+        """Add the time of earlier, interrupted sessions to the cost of the stage that is being built."""
+        self._seconds_before += seconds
+
+    def _lead(
+        self,
+        name: str,
+        key: Mapping[str, Any],
+        place: Path,
+        build: Callable[[Path], None],
+        *,
+        rebuild: bool,
+        together: bool,
+    ) -> None:
         cost: dict[str, Any] = {}
         built = False
 
@@ -134,19 +171,39 @@ class Workspace:
             built = True
             self._seconds_before = 0.0
             with self.costs.measure(name) as spent:
-                build(folder)
+                if together and (size := team().size) > 1:
+                    spent["processes"] = size
+                    team().say(str(place), JOIN)
+                    build(folder)
+                else:
+                    with alone():
+                        build(folder)
             self.costs.add(name, {"seconds": self._seconds_before}, cached=False)
             cost.update({**spent, "seconds": spent["seconds"] + self._seconds_before})
 
         self.cache.stage(name, key, measured, rebuild=rebuild, notes=cost)
         if not built and place not in self._fresh:
             self.costs.add(name, self.cache.notes(place), cached=True)
-        self._fresh.add(place)
-        return place
 
-    def count_before(self, seconds: float) -> None:
-        """Add the time of earlier, interrupted sessions to the cost of the stage that is being built."""
-        self._seconds_before += seconds
+    def _follow(
+        self, name: str, key: Mapping[str, Any], place: Path, build: Callable[[Path], None], *, rebuild: bool
+    ) -> None:
+        """Take part in the building where the first process asks for it, and wait until the stage is there."""
+        joined = False
+        for _ in whole_team().waiting(f"stage '{name}'"):
+            word = whole_team().heard(str(place))
+            if word == DONE or (not word and not rebuild and self.cache.has(name, key)):
+                break
+            if word.startswith(FAILED):
+                raise ProcessFailed(word.removeprefix(FAILED))
+            if word == JOIN and not joined:
+                with tempfile.TemporaryDirectory() as folder:
+                    build(Path(folder))
+                joined = True
+        for _ in zip(whole_team().waiting(f"stage '{name}'"), range(_LOOKS), strict=False):
+            if self.cache.has(name, key):  # a file system on several machines may take a moment
+                return
+        raise BenchError(f"stage '{name}' is not at {place}", "Several processes need one work folder: set OCWM_HOME.")
 
     def cached(self, name: str, key: Mapping[str, Any]) -> bool:
         """Say whether `stage` would find its result."""
@@ -189,3 +246,18 @@ class RunContext(Workspace):
     device: torch.device
     model: WorldModel | Reference
     encoder: Encoder
+
+
+@contextmanager
+def _told(place: Path) -> Iterator[None]:
+    """Tell the other processes of a run what came of a stage."""
+    whole = whole_team()
+    try:
+        yield
+    except BenchError as error:
+        whole.say(str(place), f"{FAILED}{error}")
+        raise
+    except OSError as error:
+        whole.say(str(place), f"{FAILED}{type(error).__name__}: {error}")
+        raise
+    whole.say(str(place), DONE)

@@ -79,6 +79,7 @@ def machines(records: Sequence[Record]) -> str:
             made.get("device"),
             made.get("gpu") or made.get("cpu"),
             made.get("threads") and f"threads {made['threads']}",
+            made.get("processes", 1) > 1 and f"processes {made['processes']}",
         ]
         found.add(", ".join(str(part) for part in parts if part) or "unknown")
     return (

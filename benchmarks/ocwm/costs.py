@@ -20,7 +20,8 @@ class Costs:
     """Costs by stage: {"seconds", "cached", "peak_memory_mb", ...}.
 
     `peak_memory_mb` is the largest resident set, in MiB, of this process and those that it started (their shared
-    pages counted twice). The figures of a cached stage are those of its making.
+    pages counted twice). The figures of a cached stage are those of its making. Where several `processes` shared the
+    work, seconds and memory are those of the first.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class Costs:
         total = self.stages.setdefault(stage, {"seconds": 0.0, "cached": True, "peak_memory_mb": 0.0})
         total["seconds"] = round(total["seconds"] + cost.get("seconds", 0.0), 3)
         total["cached"] = total["cached"] and cached
-        for name in ("peak_memory_mb", "peak_gpu_memory_mb"):
+        for name in ("peak_memory_mb", "peak_gpu_memory_mb", "processes"):
             if name in cost:
                 total[name] = round(max(total.get(name, 0.0), cost[name]), 1)
 

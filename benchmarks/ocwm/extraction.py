@@ -10,10 +10,8 @@ Shape letters: V videos, T frames, N slots, D slot dimension, n objects.
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ocwm.distributed import alone, team
 from ocwm.encoding import Encoded, batches, encode_videos
 from ocwm.errors import BenchError
 from ocwm.interfaces import Encoder
 from ocwm.progress import Progress
+from ocwm.row_files import header, join_rows
 from ocwm.segmentation import FOUND, match_objects
 from ocwm.videos import Videos
 
@@ -63,6 +63,30 @@ class Extracted:
         return float((self.iou[shown] < FOUND).mean()) if shown.any() else None
 
 
+def extract_all(
+    encoder: Encoder,
+    videos: Videos,
+    work: Path,
+    out: Path,
+    *,
+    device: torch.device,
+    readers: int = 1,
+    progress: Progress | None = None,
+) -> Extracted | None:
+    """Extract the slots of all videos; where several processes share the run, each takes a shard.
+
+    Returns:
+        What was found; None in all processes but the first, and nothing in their `out`.
+
+    Errors and the other arguments: see `extract`.
+    """
+    processes = team()
+    shard = (processes.rank, processes.size)
+    with processes.together(), alone():
+        extract(encoder, videos, work, device=device, readers=readers, shard=shard, progress=progress)
+    return merge(videos, work, out, shards=processes.size) if processes.first else None
+
+
 def extract(
     encoder: Encoder,
     videos: Videos,
@@ -94,14 +118,14 @@ def extract(
     if not numbers:
         return
     shape = (_videos(parts, numbers), videos.length, encoder.num_slots, encoder.slot_dim)
-    header = _header(shape)
+    start = header(shape)
     row = 4 * int(np.prod(shape[1:]))
     path = _rows_file(work, shard)
     with path.open("r+b" if path.exists() else "w+b") as file:
         size = file.seek(0, os.SEEK_END)
         done = 0
         for number in numbers:
-            reached = len(header) + row * _videos(parts, numbers[: done + 1])
+            reached = len(start) + row * _videos(parts, numbers[: done + 1])
             if not _about(work, number).is_file() or size < reached:
                 break
             done += 1
@@ -109,8 +133,8 @@ def extract(
             _about(work, number).unlink(missing_ok=True)
         rows_done = _videos(parts, numbers[:done])
         file.seek(0)
-        file.write(header)
-        file.truncate(len(header) + row * rows_done)  # what a stopped process wrote of an unfinished batch
+        file.write(start)
+        file.truncate(len(start) + row * rows_done)  # what a stopped process wrote of an unfinished batch
         file.seek(0, os.SEEK_END)
         if progress is not None and rows_done:
             progress.update(rows_done * videos.length)
@@ -135,18 +159,7 @@ def merge(videos: Videos, work: Path, out: Path, *, shards: int = 1) -> Extracte
             "Run all shards to their end first.",
         )
     files = [_rows_file(work, (i, shards)) for i in range(shards) if _numbers(len(parts), (i, shards))]
-    if len(files) == 1:
-        files[0].replace(out / LATENTS)
-    else:
-        shape = np.load(files[0], mmap_mode="r").shape[1:]
-        with (out / LATENTS).open("wb") as target:
-            target.write(_header((len(videos), *shape)))
-            for path in files:
-                with path.open("rb") as source:
-                    np.lib.format.read_magic(source)
-                    np.lib.format.read_array_header_1_0(source)
-                    shutil.copyfileobj(source, target, 2**24)
-                path.unlink()  # so that the disk never holds all of it twice
+    join_rows(files, out / LATENTS)
     about = [json.loads(_about(work, number).read_text(encoding="utf-8")) for number in range(len(parts))]
     slot_of = _padded([one for batch in about for one in batch["slot_of"]], -1, np.int64)
     iou = _padded([one for batch in about for one in batch["iou"]], np.nan, np.float32)
@@ -173,12 +186,6 @@ def _rows_file(work: Path, shard: tuple[int, int]) -> Path:
 
 def _about(work: Path, number: int) -> Path:
     return work / f"batch.{number:06d}.json"
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return file.getvalue()
 
 
 def _append(file: IO[bytes], batch: Encoded) -> None:

@@ -73,6 +73,10 @@ class ClipData:
 
     def batch(self, indices: npt.NDArray[np.int64], generator: np.random.Generator) -> VideoClips:
         """Return the clips of some items (B,): (B, T, 3, h, w)."""
+        return self.part(indices, generator, slice(None))
+
+    def part(self, indices: npt.NDArray[np.int64], generator: np.random.Generator, rows: slice) -> VideoClips:
+        """Return some of the clips of a batch, as they are in the whole of it."""
         length, clips = self.frames.shape[1], self.clips
         strides = generator.choice(clips.strides, len(indices))
         lasts = length - (clips.frames - 1) * strides  # one more than the last possible start
@@ -86,8 +90,8 @@ class ClipData:
             videos, starts = indices, generator.integers(0, lasts)
         assert bool((starts < lasts).all()), (starts, lasts)
         times = starts[:, None] + strides[:, None] * np.arange(clips.frames)
-        picked = self.frames[videos[:, None], times]
-        flipped = generator.random(len(indices)) < clips.flip
+        picked = self.frames[videos[rows, None], times[rows]]
+        flipped = (generator.random(len(indices)) < clips.flip)[rows]
         picked[flipped] = picked[flipped][..., ::-1]
         return VideoClips(torch.from_numpy(picked))
 

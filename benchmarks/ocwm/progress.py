@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from ocwm.distributed import whole_team
+
 
 class Progress(Protocol):
     """Something that counts finished work."""
@@ -17,15 +19,18 @@ class Progress(Protocol):
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Progress]:
-    """Show a bar while the block runs; silent when stderr is not a terminal."""
+    """Show a bar while the block runs; silent when stderr is not a terminal, and in all processes but the first."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=label, disable=not sys.stderr.isatty(), leave=False, dynamic_ncols=True) as bar:
+    silent = not sys.stderr.isatty() or not whole_team().first
+    with tqdm(total=total, desc=label, disable=silent, leave=False, dynamic_ncols=True) as bar:
         yield bar
 
 
 def say(text: str) -> None:
-    """Print one line for the user, above a bar that may be running."""
+    """Print one line for the user, above a bar that may be running; of several processes the first one speaks."""
+    if not whole_team().first:
+        return
     if sys.stderr.isatty():
         from tqdm import tqdm
 

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ocwm.distributed import whole_team
+
 _PACKAGES = ("torch", "numpy", "scipy", "hydra-core", "omegaconf", "av", "pymunk", "safetensors", "transformers")
 _NOT_CODE = (":(exclude)results", ":(exclude)leaderboard.md")  # what a run itself adds to a checkout
 
 
 def provenance(*, distributions: Iterable[str], threads: int, device: str, wall_start: float) -> dict[str, Any]:
-    """Return commit, dirty flag, versions and machine.
+    """Return commit, dirty flag, versions and machine; of several processes, this one's, and how many they are.
 
     Args:
         distributions: names of the distributions that took part, beside the libraries.
@@ -40,6 +42,8 @@ def provenance(*, distributions: Iterable[str], threads: int, device: str, wall_
         "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
         "threads": threads,
         "device": device,
+        "processes": whole_team().size,
+        "machines": whole_team().machines,
         "wall_start": datetime.fromtimestamp(wall_start, UTC).isoformat(timespec="seconds"),
     }
 

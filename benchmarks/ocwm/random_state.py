@@ -18,11 +18,17 @@ from torch import Tensor
 # because SeedSequence pads with zeros: [seed, 0] would be the stream of [seed].
 _ORDER = 0x0DE2
 _BATCH = 0xBA7C
+_OWN = 0x0371
 
 
-def batch_generator(seed: int, step: int) -> np.random.Generator:
-    """Return the generator that update number `step` draws its batch with."""
-    return np.random.default_rng([seed, _BATCH, step])
+def batch_generator(seed: int, step: int, *, rank: int = 0) -> np.random.Generator:
+    """Return the generator that update number `step` draws its batch with; further processes have their own."""
+    return np.random.default_rng([seed, _BATCH, step, rank] if rank else [seed, _BATCH, step])
+
+
+def own_seed(seed: int, step: int, rank: int) -> int:
+    """Return what one of several processes seeds torch with for update number `step`."""
+    return int(np.random.SeedSequence([seed, _OWN, step, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class DataOrder:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from ocwm.config import Config, Node, import_class, instantiate
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.costs import Costs
 from ocwm.device import available_cores, choose_device, keep_freed_memory, set_threads
+from ocwm.distributed import team
 from ocwm.errors import BenchError
 from ocwm.folders import results_folder, work_folder
 from ocwm.identity import identity, run_id
@@ -117,6 +119,8 @@ def workspace(
 def run(cell: Cell, *, force: bool = False, rebuild: bool = False) -> Outcome:
     """Run a cell and write its record; where the record exists already, return that.
 
+    Several processes may run the same cell together; the first writes the record.
+
     Args:
         cell: what to run.
         force: run anew, as a repeat with a record of its own; only data and slots are taken from the cache.
@@ -128,13 +132,30 @@ def run(cell: Cell, *, force: bool = False, rebuild: bool = False) -> Outcome:
     if cell.id is None or cell.data is None:
         root = OmegaConf.select(cell.config.values, "task.root")
         raise BenchError(f"the data is absent: task.root={root}", "Give an existing folder with task.root=DIR.")
-    home = work_folder(cell.config.runtime.home)
-    with locked(home / "locks" / f"{cell.id}.lock", f"run {cell.id}"):
+    processes = team()
+    processes.next_turn()
+    if len(ids := set(processes.gather(cell.id))) > 1:
+        raise BenchError(
+            f"the processes would compute different runs: {', '.join(sorted(map(str, ids)))}",
+            "Give all of them the same command, code and data.",
+        )
+    with _only_run(cell):
         # Looked up again under the lock: another process may have finished the same run in the meantime.
-        existing = _records(cell.config, cell.results, cell.id)
+        this_id = cell.id
+        existing = processes.by_first(lambda: _records(cell.config, cell.results, this_id))
         if existing and not force and not rebuild:
             return Outcome(existing[0], new=False)
         return Outcome(_run_new(cell, repeat=existing[-1].repeat + 1 if existing else 1, rebuild=rebuild), new=True)
+
+
+@contextmanager
+def _only_run(cell: Cell) -> Iterator[None]:
+    """Hold the lock of a run; of several processes that share it the first does."""
+    if not team().first:
+        yield
+        return
+    with locked(work_folder(cell.config.runtime.home) / "locks" / f"{cell.id}.lock", f"run {cell.id}"):
+        yield
 
 
 def make_shared(cell: Cell) -> None:
@@ -178,20 +199,23 @@ def _run_new(cell: Cell, *, repeat: int, rebuild: bool) -> Record:
         parameters = sum(p.numel() for p in context.model.parameters())
         context.costs.note("total", parameters=parameters, tokens_per_frame=cell.encoder.num_slots)
     packages = {plugin.package for plugin in config.plugins.values()}
-    record = _record(
-        cell,
-        evaluation,
-        repeat=repeat,
-        costs=context.costs.stages,
-        provenance=provenance(
-            distributions=[registry.distributions()[package] for package in packages],
-            threads=threads,
-            device=str(cell.device),
-            wall_start=wall_start,
-        ),
-    )
-    path = store.write_record(cell.results, record, items=evaluation.items)
-    return store.read_record(path)
+
+    def write() -> Path:
+        record = _record(
+            cell,
+            evaluation,
+            repeat=repeat,
+            costs=context.costs.stages,
+            provenance=provenance(
+                distributions=[registry.distributions()[package] for package in packages],
+                threads=threads,
+                device=str(cell.device),
+                wall_start=wall_start,
+            ),
+        )
+        return store.write_record(cell.results, record, items=evaluation.items)
+
+    return store.read_record(team().by_first(write))
 
 
 def component_versions(
@@ -258,7 +282,8 @@ def _announce(cell: Cell, context: RunContext, *, threads: int) -> None:
         f"preset {plugins['preset'].name}{label}, seed {seeds.model}"
     )
     if duration := preset.get("duration"):
-        say(f"expected to take {duration}; on {context.device} with {threads} thread{'s' * (threads > 1)}")
+        shared = f" in each of {team().size} processes" if team().size > 1 else ""
+        say(f"expected to take {duration}; on {context.device} with {threads} thread{'s' * (threads > 1)}{shared}")
     if stages := cell.task.stages(context):
         cached = {name: context.cached(name, key) for name, key in stages.items()}
         say("stages: " + ", ".join(f"{name} (cached)" if hit else name for name, hit in cached.items()))

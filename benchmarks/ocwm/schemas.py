@@ -25,11 +25,13 @@ class Runtime:
         threads: of torch on a CPU; 0 means every core that the process may use.
         workers: processes that make data; 0 means every core that the process may use.
         home: work folder (caches, checkpoints, logs); null means OCWM_HOME or the user's cache folder.
+        timeout: minutes that one of several processes waits for the others in a common step before it gives up.
         results: folder for records; null means ./results in a checkout, else the work folder's.
     """
 
     device: str = "auto"
     threads: int = 0
     workers: int = 0
+    timeout: float = 30.0
     home: str | None = None
     results: str | None = None

@@ -24,6 +24,7 @@ from ocwm.artifacts import digest
 from ocwm.config import Config, instantiate
 from ocwm.context import Workspace
 from ocwm.device import choose_device, keep_freed_memory, set_threads
+from ocwm.distributed import team
 from ocwm.encoder_quality import QUALITY_VERSION, frames_to_encode, measure_quality
 from ocwm.encoder_training import EncoderTraining
 from ocwm.errors import BenchError
@@ -111,6 +112,8 @@ def prepare(config: Config, *, output: Path | None) -> Plan:
 def train(plan: Plan, *, force: bool = False) -> Trained:
     """Train an encoder and write its weights; where they are there already, return them.
 
+    Several processes may train it together; the first writes the weights.
+
     Args:
         plan: what to train.
         force: train anew, and replace an existing output file.
@@ -120,7 +123,8 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
         Interrupted: after Ctrl-C; the same call goes on.
     """
     started = time.time()
-    config = plan.config
+    config, processes = plan.config, team()
+    processes.next_turn()
     threads = set_threads(config.runtime.threads)
     keep_freed_memory()
     _announce(plan, threads=threads)
@@ -129,7 +133,7 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
     key = _key(plan, splits)
     name = f"{plan.name}-{digest(key, length=12)}.safetensors"
     path = plan.output or space.cache.home / "encoders" / name
-    if not force and (report := _existing(path, key)) is not None:
+    if not force and (report := processes.by_first(lambda: _existing(path, key))) is not None:
         return Trained(path, report, new=False)
     say(f"weights go to {path}")
     stage = f"encoder.{plan.name}"
@@ -161,7 +165,7 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
             "steps": fitted.steps,
             "seconds": round(fitted.seconds, 1),
             "curve": fitted.curve,
-            "quality": _quality(plan, space, splits, weights=folder / _WEIGHTS),
+            "quality": processes.by_first(lambda: _quality(plan, space, splits, weights=folder / _WEIGHTS)),
             "costs": space.costs.stages,
             "provenance": provenance(
                 distributions=[registry.distributions()[one.package] for one in config.plugins.values()],
@@ -172,10 +176,14 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
         }
         (folder / _REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
-    place = replace(space, rebuild=force).stage(stage, key, build)  # the kept frames are used again
+    place = replace(space, rebuild=force).stage(stage, key, build, together=True)  # the kept frames are used again
     text = (place / _REPORT).read_bytes()
-    _publish(path.with_name(f"{path.name}.json"), text)
-    _publish(path, (place / _WEIGHTS).read_bytes())
+
+    def publish() -> None:
+        _publish(path.with_name(f"{path.name}.json"), text)
+        _publish(path, (place / _WEIGHTS).read_bytes())
+
+    processes.by_first(publish)
     return Trained(path, json.loads(text), new=True)
 
 

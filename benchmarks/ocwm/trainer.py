@@ -1,7 +1,8 @@
 """The one training loop: every world model and every reasoner is trained by `fit`.
 
 A training is a function of (model, data, config, seed). It may be killed at any point and started again with the same
-arguments: on a CPU the result is the same bit for bit.
+arguments: on a CPU the result is the same bit for bit. Several processes may share it (data_parallel.py): each computes
+the gradient of its part of the batch, and the first writes the checkpoints.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ocwm.data_parallel import own_batch, own_draws, parallel_loss, require_equal_shares
+from ocwm.distributed import connected, team
 from ocwm.errors import BenchError
 from ocwm.progress import Progress
-from ocwm.random_state import DataOrder, batch_generator, preserved_torch, seed_torch
+from ocwm.random_state import DataOrder, preserved_torch, seed_torch
 from ocwm.stop_signals import Interrupted, StopSignals
 from ocwm.trainer_config import TRAINER_VERSION, TrainerConfig
 from ocwm.training_state import TrainingState
@@ -48,7 +51,10 @@ B_co = TypeVar("B_co", bound=Batch, covariant=True)
 
 
 class TrainingData(Protocol[B_co]):
-    """Items to train on. `batch` runs in the training process, once for each update: gather with array indexing."""
+    """Items to train on. `batch` runs in the training process, once for each update: gather with array indexing.
+
+    Data that draws at random should have `part` too, see `ocwm.data_parallel.DividedData`.
+    """
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -113,9 +119,10 @@ def fit(
     Raises:
         BenchError: for settings that cannot work here, a loss that is not finite, a checkpoint that is damaged or of
             another training, a full disk.
-        Interrupted: after SIGINT or SIGTERM, when the checkpoint is written; the same call continues. A second SIGINT
-            raises KeyboardInterrupt at once, and the checkpoint from before stays.
+        Interrupted: after SIGINT or SIGTERM in any process, when the checkpoint is written; the same call continues. A
+            second SIGINT raises KeyboardInterrupt at once, and the checkpoint from before stays.
     """
+    processes = team()
     if config.precision == "fp16" and device.type != "cuda":
         raise BenchError("trainer.precision=fp16 needs a CUDA device", "Use trainer.precision=bf16 or fp32.")
     if len(data) < config.batch_size:
@@ -123,39 +130,50 @@ def fit(
             f"the training data has {len(data)} items, fewer than one batch of {config.batch_size}",
             f"Set trainer.batch_size to at most {len(data)}, or use more data.",
         )
-    if loss is None:
-        loss = _own_loss(model)
+    require_equal_shares(config.batch_size)
     model.to(device).train()
     order = DataOrder(len(data), batch_size=config.batch_size, seed=seed)
     path = folder / "checkpoint.safetensors"
     with preserved_torch(device), StopSignals() as stop:
         seed_torch(seed, device)
         state = TrainingState(model, config, path=path, device=device, seed=seed, items=len(data))
-        resumed_from = state.resume()
+        with processes.together():
+            resumed_from = state.resume()
+        if processes.most(resumed_from) != (resumed_from,):
+            raise BenchError(f"the processes do not see the same checkpoint {path}", "The work folder must be shared.")
+        compute = parallel_loss(model, _own_loss(model) if loss is None else loss, device=device)
         seconds_before = state.seconds
         clock = _Clock(state.seconds)
         if progress is not None and resumed_from:
             progress.update(resumed_from)
-        while state.step < config.max_steps and stop.received is None:
-            batch = data.batch(order.indices(state.step), batch_generator(seed, state.step)).to(device)
-            with torch.autocast(device.type, dtype=_autocast_type(config), enabled=config.precision != "fp32"):
-                parts = loss(model, batch)
-            state.update(parts)
+        stopped = 0
+        while state.step < config.max_steps:
+            # One exchange for each update: all stop after the same one, and save when the first process says so.
+            due = clock.since_checkpoint() >= config.checkpoint_seconds and state.step > state.saved_step
+            stopped, save = processes.most(stop.received or 0, int(due and processes.first))
+            if save:
+                _save(state, clock)
+            if stopped:
+                break
+            batch = own_batch(data, order.indices(state.step), seed=seed, step=state.step).to(device)
+            autocast = torch.autocast(device.type, dtype=_autocast_type(config), enabled=config.precision != "fp32")
+            with connected():
+                with autocast, own_draws(device, seed=seed, step=state.step):
+                    parts = compute(batch)
+                state.update(parts)
             last = state.step == config.max_steps
             evaluate = validate is not None and config.eval_every > 0 and (last or state.step % config.eval_every == 0)
             if last or evaluate or state.step % config.log_every == 0:
                 state.log(_validated(model, validate, device) if validate is not None and evaluate else {})
-            if clock.since_checkpoint() >= config.checkpoint_seconds:
-                state.save(seconds=clock.total())
-                clock.checkpointed()
             if progress is not None:
                 progress.update(1)
         if state.step > state.saved_step:
-            state.save(seconds=clock.total())
-        if stop.received is not None:
+            _save(state, clock)
+        (stopped,) = processes.most(stopped or stop.received or 0)
+        if stopped:
             raise Interrupted(
                 f"stopped after {state.step} of {config.max_steps} updates; the same command continues from there",
-                stop.received,
+                stopped,
             )
     done = state.step - resumed_from
     return FitReport(
@@ -186,6 +204,16 @@ class _Clock:
 
     def checkpointed(self) -> None:
         self._checkpoint = time.monotonic()
+
+
+def _save(state: TrainingState, clock: _Clock) -> None:
+    """Let the first process write the checkpoint: all have the same state."""
+    processes = team()
+    with processes.together():
+        if processes.first:
+            state.save(seconds=clock.total())
+    state.saved_step = state.step
+    clock.checkpointed()
 
 
 def _own_loss(model: nn.Module) -> Callable[[Any, Any], Mapping[str, Tensor]]:

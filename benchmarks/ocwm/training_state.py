@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from ocwm import checkpoint
+from ocwm.distributed import team
 from ocwm.errors import BenchError
 from ocwm.muon import Muon, matrices
 from ocwm.random_state import capture_torch, restore_torch
@@ -24,6 +25,8 @@ _ANEW = "Delete it, or run again with --rebuild, to train anew."
 
 class TrainingState:
     """The state of one training after `step` updates.
+
+    Several processes that train together have the same state: gradients and losses are averaged over them.
 
     Losses stay on the device in a window of `log_every` rows and are read once a window, so that a GPU never waits for
     Python. On a CPU, where reading costs nothing, every loss is looked at before its update.
@@ -158,6 +161,7 @@ class TrainingState:
             )
         row = [parts[name].detach().to(self._device, torch.float32) for name in self._names]
         torch.stack(row, out=self._window[self._filled])
+        team().average(self._window[self._filled])
         self._filled += 1
 
     def _require_finite(self, first: int) -> None:
@@ -177,6 +181,7 @@ class TrainingState:
                 self._raise_not_finite(f"the weight '{name}' is not finite", update=self.step)
 
     def _raise_not_finite(self, what: str, *, update: int) -> NoReturn:
+        team().reported = True  # all processes come here together
         rate = self._rate(update - 1, self._config.lr)
         last = (
             "no loss was finite before" if self._last_loss is None else f"the last finite loss was {self._last_loss:g}"

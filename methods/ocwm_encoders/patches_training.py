@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ocwm.data_parallel import draw_rows
 from ocwm.encoder_training import Clips, EncoderTraining, VideoClips
 from ocwm.errors import BenchError
 from ocwm_encoders.patches import PatchesEncoder
@@ -64,7 +65,8 @@ class PatchesTraining(EncoderTraining):
         """Return "loss" and its parts "hidden", "seen" and "place"; what is hidden is drawn from torch's generator."""
         images = self.encoder.images(batch.frames).flatten(0, 1)
         patches = self.network.size[0] * self.network.size[1]
-        order = torch.rand(len(images), patches, device=images.device).argsort(dim=1)
+        drawn = draw_rows(len(images), lambda count: torch.rand(count, patches, device=images.device))
+        order = drawn.argsort(dim=1)
         hidden = order < min(max(1, round(self.hidden_share * patches)), patches - 1)
         parts = self.network.losses(images, hidden)
         total = parts["hidden"] + self.seen_weight * parts["seen"] + self.place_weight * parts["place"]

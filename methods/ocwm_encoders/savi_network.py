@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ocwm.data_parallel import draw_rows
 from ocwm.errors import BenchError
 from ocwm_encoders.slot_attention import ResidualSlotAttention
 
@@ -175,7 +176,7 @@ class StoSAVi(nn.Module):
             kernel = self.kernel_dist_layer(start_BND)
             mean_BND, log_variance_BND = kernel.chunk(2, dim=-1)
             if self.stochastic:
-                eps_BND = torch.randn_like(mean_BND) if noise is None else noise[:, t]
+                eps_BND = _normal_like(mean_BND) if noise is None else noise[:, t]
                 mean_BND = mean_BND + (0.5 * log_variance_BND).exp() * eps_BND
             slots_BND = self.slot_attention(features_BTPF[:, t], mean_BND, iterations=self.iterations)
             slots.append(slots_BND)
@@ -251,3 +252,9 @@ def _transposed(channels: Sequence[int], kernel: int, size: tuple[int, int], tar
             "Change encoder.decoder_resolution or the number of encoder.decoder_channels.",
         )
     return nn.Sequential(*layers, nn.Conv2d(channels[-1], 4, 1))
+
+
+def _normal_like(values_BND: Tensor) -> Tensor:
+    """Standard normal numbers for every sample."""
+    shape, kind = values_BND.shape[1:], values_BND.dtype
+    return draw_rows(len(values_BND), lambda count: torch.randn(count, *shape, dtype=kind, device=values_BND.device))

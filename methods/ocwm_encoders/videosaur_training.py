@@ -8,6 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from ocwm.data_parallel import draw_rows
 from ocwm.encoder_training import Clips, EncoderTraining, VideoClips
 from ocwm_encoders.frames import Resize, one_of, prepare
 from ocwm_encoders.training_frames import shrink
@@ -62,7 +63,8 @@ class VideoSAURTraining(EncoderTraining):
             resize=self.resize,
             antialias=self._antialias,
         )
-        noise = torch.randn(len(images), self.encoder.num_slots, self.encoder.slot_dim, device=images.device)
+        shape = self.encoder.num_slots, self.encoder.slot_dim
+        noise = draw_rows(len(images), lambda count: torch.randn(count, *shape, device=images.device))
         return self.network.loss(images, noise=noise)
 
     @property

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ocwm.data_parallel import common_draw, draw_rows, weighted
 from ocwm.errors import BenchError
 from ocwm.interfaces import WorldModel
 from ocwm.matching import distances, match, reorder
@@ -183,7 +184,10 @@ class CJEPA(WorldModel):
         counted = mask.expand(error.shape)
         if self.history_loss == "without_anchor":
             counted = counted & (torch.arange(frames, device=mask.device) > 0)[:, None]
-        loss_history = (error * counted).sum() / counted.sum().clamp(min=1)
+        hidden = counted.sum()
+        loss_history = (error * counted).sum() / hidden.clamp(min=1)
+        if mask.ndim == 3:  # samples may hide different numbers of cells
+            loss_history = weighted(loss_history, hidden)
         loss_future = self._future_loss(slots[:, frames:], true_slots)
         parts = {"loss": loss_history + loss_future, "loss_history": loss_history, "loss_future": loss_future}
         if self.proprio_encoder is None:
@@ -291,12 +295,15 @@ class CJEPA(WorldModel):
         frames, slots = history.shape[1:3]
         if self.mask_choice == "fixed":
             return self._fixed_mask.to(history.device)
-        # Seeded from torch's generator, whose state the trainer keeps: a resumed run draws the same masks.
-        rng = np.random.RandomState(int(torch.randint(2**31 - 1, ())))
+
+        def draw(count: int) -> Tensor:
+            # Seeded from torch's generator, whose state the trainer keeps: a resumed run draws the same masks.
+            rng = np.random.RandomState(int(torch.randint(2**31 - 1, ())))
+            return torch.from_numpy(np.stack([self._draw(rng, frames, slots) for _ in range(count)]))
+
         if self.mask_choice == "batch":
-            return torch.from_numpy(self._draw(rng, frames, slots)).to(history.device)
-        drawn = np.stack([self._draw(rng, frames, slots) for _ in range(history.shape[0])])
-        return torch.from_numpy(drawn).to(history.device)
+            return common_draw(lambda: draw(1)[0]).to(history.device)
+        return draw_rows(history.shape[0], draw).to(history.device)
 
     @cached_property
     def _fixed_mask(self) -> Tensor:

@@ -140,7 +140,8 @@ def test_requeue_and_kill_9_end_with_the_numbers_of_an_undisturbed_run(site: Sit
     site.wait(lambda: site.checkpoint(after=pause))
     (row,) = site.rows().values()
     assert (row["state"], row["starts"]) == ("running", 2)
-    assert (processes := _processes_of(job))
+    processes = _processes_of(job)
+    assert processes
     for process in processes:
         os.kill(process, signal.SIGKILL)
     site.finish()

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from ocwm.cli import data, encoders, importing, listing, running, sweeps, tables
+from ocwm.distributed import whole_team
 from ocwm.errors import BenchError
+from ocwm.launch import hush_torch
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # the class of every usage error, wherever this typer keeps it
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -22,6 +24,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 (failed), 2 (the user can mend it), 130 (stopped)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    hush_torch()
     try:
         code = _app(given)(args=given, prog_name="bench", standalone_mode=False)
     except BenchError as error:
@@ -42,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return _fail(_keep_traceback(error), 1, debug="--debug" in given)
     if code == 130:
-        print("stopped; the same command continues", file=sys.stderr, flush=True)
+        if whole_team().first:
+            print("stopped; the same command continues", file=sys.stderr, flush=True)
         if arguments is None:
             # Where an import of torch was interrupted, the end of the interpreter hangs or aborts: leave without it.
             sys.stdout.flush()
@@ -102,7 +106,11 @@ def _root(
 def _fail(message: str, code: int, *, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    team = whole_team()
+    if team.first:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    elif not team.reported:  # of several processes the first one speaks, unless it knows nothing of this
+        print(f"process {team.rank}: error: {message}", file=sys.stderr, flush=True)
     return code
 
 

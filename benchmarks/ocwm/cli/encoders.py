@@ -32,14 +32,19 @@ def train_encoder(
     with stoppable() as stop_here:
         from ocwm import train_encoder as engine
         from ocwm.config import compose
+        from ocwm.distributed import processes
         from ocwm.progress import say
 
         config = compose(
             method=None, task=task, preset=preset, seed=seed, overrides=list(overrides or []), trains=encoder
         )
-        plan = engine.prepare(config, output=None if output is None else output.expanduser().absolute())
-        stop_here()
-        trained = engine.train(plan, force=force)
+        with processes(config.runtime.device, timeout_min=config.runtime.timeout) as team:
+            with team.together():
+                plan = engine.prepare(config, output=None if output is None else output.expanduser().absolute())
+            stop_here()
+            trained = engine.train(plan, force=force)
+    if not team.first:
+        return
     if not trained.new:
         say(f"this training is done: {trained.path} (--force trains anew)")
     print(json.dumps({**trained.report, "path": str(trained.path)}, indent=1) if as_json else _text(trained))

@@ -50,19 +50,26 @@ def run(
     with stoppable() as stop_here:
         from ocwm import run as engine
         from ocwm import store
+        from ocwm.distributed import processes
         from ocwm.progress import say
         from ocwm.references import absent_references, matching_references
         from ocwm.report import run_table
 
-        cell = engine.prepare(compose_config(method, task, preset, seed, results, overrides))
-        stop_here()
-        outcome = engine.run(cell, force=force, rebuild=rebuild)
-        record = outcome.record
-        if references:
-            shared = [text for text in overrides or [] if not text.startswith(("method.", "trainer."))]
-            for name in absent_references(record, matching_references(record, store.read_records(cell.results))):
-                stop_here()
-                engine.run(engine.prepare(compose_config(name, task, preset, seed, results, shared)))
+        config = compose_config(method, task, preset, seed, results, overrides)
+        with processes(config.runtime.device, timeout_min=config.runtime.timeout) as team:
+            with team.together():
+                cell = engine.prepare(config)
+            stop_here()
+            outcome = engine.run(cell, force=force, rebuild=rebuild)
+            record = outcome.record
+            if references:
+                shared = [text for text in overrides or [] if not text.startswith(("method.", "trainer."))]
+                known = team.by_first(lambda: store.read_records(cell.results))
+                for name in absent_references(record, matching_references(record, known)):
+                    stop_here()
+                    engine.run(engine.prepare(compose_config(name, task, preset, seed, results, shared)))
+    if not team.first:
+        return
     if as_json:
         print(json.dumps({**record.to_json(), "path": str(record.path)}, indent=1))
     else:

@@ -83,6 +83,7 @@ class Work:
     def _run(self) -> str:
         from ocwm import run as engine
         from ocwm.config import compose
+        from ocwm.distributed import processes
 
         places = [f"runtime.home={_quoted(self.home)}", f"runtime.results={_quoted(self.results)}"]
         config = compose(
@@ -92,11 +93,13 @@ class Work:
             seed=self.seed,
             overrides=[*self.overrides, *places],
         )
-        cell = engine.prepare(config)
-        if self.shared:
-            engine.make_shared(cell)
-            return self.run
-        return engine.run(cell).record.id
+        with processes(config.runtime.device, timeout_min=config.runtime.timeout) as team:
+            with team.together():
+                cell = engine.prepare(config)
+            if self.shared:
+                engine.make_shared(cell)
+                return self.run
+            return engine.run(cell).record.id
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def answer_with_aloe(pipeline: Pipeline, questions: Sequence[dict[str, Any]]) ->
         reasoner.save(folder / WEIGHTS)
         (folder / CURVE).write_text(json.dumps(report.curve))
 
-    folder = context.stage("aloe", key, build)
+    folder = context.stage("aloe", key, build, together=True)
     reasoner.load(folder / WEIGHTS)
     curve: list[dict[str, float]] = json.loads((folder / CURVE).read_text())
     encoded = reasoner.encode(questions)

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from ocwm.context import RunContext, Workspace
+from ocwm.distributed import team
 from ocwm.errors import BenchError
-from ocwm.extraction import EXTRACTION_VERSION, extract, merge
+from ocwm.extraction import EXTRACTION_VERSION, extract_all
 from ocwm.videos import Videos
 from ocwm_tasks.clevrer.dataset import Dataset
 from ocwm_tasks.clevrer.embedded import EmbeddedDataset
@@ -180,7 +181,7 @@ class DataStages:
             return Latents.load(self.context.stage(stage, key, lambda folder: self._encode_or_copy(name, folder)))
         if not self.context.cached(stage, key):
             self.videos(name)  # what it renders has costs of its own
-        folder = self.context.stage(stage, key, lambda folder: self._extract(name, folder))
+        folder = self.context.stage(stage, key, lambda folder: self._extract(name, folder), together=True)
         report = self.extraction(name)
         self.context.costs.note(stage, frames_per_second=report["frames_per_second"])
         return Latents.load(folder)
@@ -202,9 +203,12 @@ class DataStages:
     def _extract(self, name: str, folder: Path) -> None:
         videos, encoder, context = self.videos(name), self.context.encoder, self.context
         work = context.work(f"slots.{name}", self.slots_key(name))
-        with context.progress(f"encoding {name} (frames)", len(videos) * videos.length) as bar:
-            extract(encoder, videos, work, device=context.device, readers=context.workers, progress=bar)
-        found = merge(videos, work, folder)
+        with context.progress(f"encoding {name} (frames)", len(videos) * videos.length // team().size) as bar:
+            found = extract_all(
+                encoder, videos, work, folder, device=context.device, readers=context.own_workers, progress=bar
+            )
+        if found is None:
+            return
         scenes = self.splits[name].scenes if self.task.objects_known else ()
         write_known(folder, videos.ids, found.slot_of, scenes, frames=videos.length)
         shown = ~np.isnan(found.iou)

@@ -14,9 +14,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ocwm.distributed import team
 from ocwm.encoder_quality import QUALITY_VERSION, frames_to_encode, measure_quality
 from ocwm.errors import BenchError
 from ocwm.interfaces import RolloutReference, WorldModel
+from ocwm.row_files import compute_rows
 from ocwm.trainer_config import TrainerConfig
 from ocwm.types import ClipSpec
 from ocwm_tasks.clevrer.data_stages import NAMES, DataStages, Key
@@ -32,6 +34,7 @@ Float32 = NDArray[np.float32]
 # Trajectories are estimated every fifth frame: 20 samples are observed (frames 0..95), 6 are predicted (100..125).
 TRAJECTORY_OBSERVED, TRAJECTORY_STEPS = 20, 6
 
+ROLLED_TOGETHER = 64  # videos of a batch
 GIVEN = ("future", "stored_rollout")  # privileges whose rollout is read from the latents after the observed frames
 
 
@@ -170,7 +173,7 @@ class Pipeline(DataStages):
             fitted = SymbolicReasoner.fit(train.latents, self.splits["train"].scenes, train.slot_of)
             fitted.save(folder)
 
-        return SymbolicReasoner.load(self.context.stage("probe", self.probe_key, build))
+        return SymbolicReasoner.load(self.context.stage("probe", self.probe_key, build, together=True))
 
     def train(self) -> Curve:
         """Train the world model, or load it, and return its learning curve; a reference has none."""
@@ -206,7 +209,7 @@ class Pipeline(DataStages):
                 )
             self.context.count_before(report.seconds_before)
 
-        folder = self.context.stage("world_model", self.model_key, build)
+        folder = self.context.stage("world_model", self.model_key, build, together=True)
         return load_world_model(model, folder, device=self.context.device)
 
     @property
@@ -246,19 +249,25 @@ class Pipeline(DataStages):
             truth = None
             if isinstance(model, RolloutReference) and model.privileged in GIVEN:
                 truth = videos[:, observed : observed + self.steps]
-            with self.context.progress(f"rollout {name}", len(videos)) as bar:
-                predicted = extend_all(
-                    model,
-                    videos[:, :observed],
-                    steps=self.steps,
-                    stride=self.stride,
-                    device=self.context.device,
-                    truth=truth,
-                    advance=bar.update,
-                )
-            np.save(folder / "predicted.npy", predicted)
+            own = len(team().share(len(videos), unit=ROLLED_TOGETHER))
+            with self.context.progress(f"rollout {name}", own) as bar:
 
-        folder = self.context.stage(stage, key, build)
+                def predict(rows: slice) -> Float32:
+                    return extend_all(
+                        model,
+                        videos[rows, :observed],
+                        steps=self.steps,
+                        stride=self.stride,
+                        device=self.context.device,
+                        truth=None if truth is None else truth[rows],
+                        batch=ROLLED_TOGETHER,
+                        advance=bar.update,
+                    )
+
+                work = self.context.work(stage, key)
+                compute_rows(len(videos), predict, unit=ROLLED_TOGETHER, work=work, out=folder / "predicted.npy")
+
+        folder = self.context.stage(stage, key, build, together=True)
         return cast("Float32", np.load(folder / "predicted.npy", mmap_mode="r"))
 
     def prefix(self, name: str) -> NDArray[np.int64]:
@@ -270,16 +279,32 @@ class Pipeline(DataStages):
     def imagined(self, name: str) -> Float32:
         """Under the imagined protocol: the prefix of each video and the rollout of the rest, (V, 160, N, D)."""
 
-        def build(folder: Path) -> None:
-            videos = self.latents(name).latents
-            with self.context.progress(f"rollout {name}", len(videos)) as bar:
-                rest = imagine_rest(
-                    self.model, videos, self.prefix(name), device=self.context.device, advance=bar.update
-                )
-            np.save(folder / "imagined.npy", rest)
-
         key = {**self.rollout_key(name), "prefix": self.task.prefix}
-        folder = self.context.stage(f"imagined.{name}", key, build)
+
+        def build(folder: Path) -> None:
+            videos, prefix = self.latents(name).latents, self.prefix(name)
+            order = np.argsort(prefix, kind="stable")  # videos of like prefixes are rolled on together
+            work = self.context.work(f"imagined.{name}", key)
+            ordered = work / "ordered.npy"
+            own = len(team().share(len(videos), unit=ROLLED_TOGETHER))
+            with self.context.progress(f"rollout {name}", own) as bar:
+
+                def imagine(rows: slice) -> Float32:
+                    chosen = order[rows]
+                    return imagine_rest(
+                        self.model,
+                        videos[chosen],
+                        prefix[chosen],
+                        device=self.context.device,
+                        batch=ROLLED_TOGETHER,
+                        advance=bar.update,
+                    )
+
+                compute_rows(len(videos), imagine, unit=ROLLED_TOGETHER, work=work, out=ordered)
+            if team().first:
+                np.save(folder / "imagined.npy", np.load(ordered, mmap_mode="r")[np.argsort(order)])
+
+        folder = self.context.stage(f"imagined.{name}", key, build, together=True)
         return cast("Float32", np.load(folder / "imagined.npy", mmap_mode="r"))
 
     def rolled(self, name: str) -> Float32:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ocwm.context import RunContext
+from ocwm.distributed import alone, team
 from ocwm.errors import BenchError
 from ocwm.flops import count_flops
 from ocwm.interfaces import WorldModel
@@ -43,18 +44,27 @@ class Runner:
 
     def all(self) -> tuple[Outcomes, dict[str, float]]:
         """Run all problems; return what came of them and the seconds by part."""
-        total = len(self.problems) * self.task.budget
+        total = len(self.problems) * self.task.budget // team().size
         with self.context.progress("planning (actions)", total) as bar:
             if isinstance(self.context.model, SimulatorModel):
                 outcomes = self._in_processes(bar.update)
                 return outcomes, {"environment": outcomes.seconds}
             controller = self.controller()
             outcomes = self._together(controller, bar.update)
-        parts = controller.times.seconds if isinstance(controller, ModelController) else {}
-        return outcomes, {**parts, "environment": outcomes.seconds}
+        parts = team().gather(controller.times.seconds if isinstance(controller, ModelController) else {})
+        spent = {
+            name: sum(part.get(name, 0.0) for part in parts) for name in dict.fromkeys(n for p in parts for n in p)
+        }
+        return outcomes, {**spent, "environment": outcomes.seconds}
 
     def latency(self) -> dict[str, Any]:
-        """Seconds of single plans, made one by one: median and 95th percentile by part, the first (warm-up) apart."""
+        """Seconds of single plans, made one by one: median and 95th percentile by part, the first (warm-up) apart.
+
+        Where several processes share the run, the first makes them while the others stand still.
+        """
+        return team().by_first(self._latency)
+
+    def _latency(self) -> dict[str, Any]:
         rows = []
         for problem in self.problems[: self.task.latency_plans + 1] if self.task.latency_plans else ():
             controller = self.controller()
@@ -78,7 +88,7 @@ class Runner:
         for samples, iterations in self.task.curve:
             elites = max(2, round(share * samples))
             config = replace(self.task.planning, samples=samples, iterations=iterations, elites=elites)
-            total = len(self.problems) * self.task.budget
+            total = len(self.problems) * self.task.budget // team().size
             with self.context.progress(f"planning {samples} x {iterations}", total) as bar:
                 outcomes = self._together(self.controller(config), bar.update)
             hits = outcomes.joint_hit != NEVER
@@ -160,21 +170,26 @@ class Runner:
         return ModelController(model, self._observer, planner, objective, seed, task.take)
 
     def _together(self, controller: Controller, advance: Callable[[int], object] | None) -> Outcomes:
+        """Batches of problems; where several processes share the run, each takes some of the batches."""
         size = self.task.plans_together
-        parts = [self.problems[low : low + size] for low in range(0, len(self.problems), size)]
-        return _joined([self._control(part, controller, advance=advance) for part in parts])
+        own = team().share(len(self.problems), unit=size)
+        with team().together(), alone():
+            parts = [self.problems[low : low + size] for low in range(own.start, own.stop, size)]
+            found = [self._control(part, controller, advance=advance) for part in parts]
+        return _joined([part for share in team().gather(found) for part in share])
 
     def _in_processes(self, advance: Callable[[int], object]) -> Outcomes:
         """Every problem by itself, on all cores: simulators can't be batched."""
         controller = self.controller()
         setting = (self.task.budget, self.task.action_block, self.task.history, self.task.protocol)
-        alone = functools.partial(_alone, controller=controller, setting=setting)
+        by_itself = functools.partial(_alone, controller=controller, setting=setting)
+        own, workers = team().share(len(self.problems)), self.context.own_workers
         found = []
-        with worker_pool(self.context.workers) as run:
-            for outcomes in run(alone, self.problems):
+        with team().together(), alone(), worker_pool(workers) as run:
+            for outcomes in run(by_itself, self.problems[own.start : own.stop]):
                 found.append(outcomes)
                 advance(self.task.budget)
-        return _joined(found)
+        return _joined([part for share in team().gather(found) for part in share])
 
     def _control(
         self,

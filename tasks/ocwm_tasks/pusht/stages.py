@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ocwm.checkpoint import load, save
 from ocwm.context import RunContext, Workspace
-from ocwm.extraction import EXTRACTION_VERSION, extract, merge
+from ocwm.distributed import team
+from ocwm.extraction import EXTRACTION_VERSION, extract_all
 from ocwm.interfaces import WorldModel
 from ocwm.trainer import fit
 from ocwm.trainer_config import TrainerConfig
@@ -158,8 +159,11 @@ class Stages:
     def latents(self, name: str) -> Latents:
         """Encoded episodes of a split."""
         if name not in self._latents:
-            build = self._extract if self.task.reads_frames else self._encode
-            folder = self.context.stage(f"slots.{name}", self.slots_key(name), lambda folder: build(name, folder))
+            frames = self.task.reads_frames
+            build = self._extract if frames else self._encode
+            folder = self.context.stage(
+                f"slots.{name}", self.slots_key(name), lambda folder: build(name, folder), together=frames
+            )
             mapped = cast("NDArray[np.float32]", np.load(folder / LATENTS, mmap_mode="r"))
             self._latents[name] = Latents(mapped, np.load(folder / SLOT_OF))
         return self._latents[name]
@@ -175,9 +179,12 @@ class Stages:
         context, episodes = self.context, self.splits[name]
         videos = WholeEpisodes(episodes, size=self.task.frame_size)
         work = context.work(f"slots.{name}", self.slots_key(name))
-        with context.progress(f"encoding {name} (frames)", len(videos) * videos.length) as bar:
-            extract(context.encoder, videos, work, device=context.device, readers=context.workers, progress=bar)
-        found = merge(videos, work, folder)
+        with context.progress(f"encoding {name} (frames)", len(videos) * videos.length // team().size) as bar:
+            found = extract_all(
+                context.encoder, videos, work, folder, device=context.device, readers=context.own_workers, progress=bar
+            )
+        if found is None:
+            return
         padded = np.load(folder / LATENTS, mmap_mode="r")
         rows = rows_of(padded, episodes)
         del padded
@@ -235,7 +242,7 @@ class Stages:
             save(folder / WEIGHTS, model.state_dict(), {"steps": report.steps})
             (folder / CURVE).write_text(json.dumps(report.curve))
 
-        folder = context.stage("world_model", self.model_key, build)
+        folder = context.stage("world_model", self.model_key, build, together=True)
         model.load_state_dict(load(folder / WEIGHTS).tensors)
         model.to(context.device).eval()
         curve: Curve = json.loads((folder / CURVE).read_text())

@@ -108,20 +108,33 @@ class AloeData:
 
     def sequences(self, indices: NDArray[np.int64], generator: np.random.Generator | None = None) -> NDArray[np.int64]:
         """(S,) rows of the question set that belong to the items, thinned out by `generator` where one is given."""
+        return np.concatenate(self._drawn(indices, generator))
+
+    def _drawn(self, indices: NDArray[np.int64], generator: np.random.Generator | None) -> list[NDArray[np.int64]]:
         chosen = [self._items[index] for index in indices]
         most = self.sequences_per_item
         if generator is not None and most is not None:
             chosen = [s if len(s) <= most else generator.choice(s, most, replace=False) for s in chosen]
-        return np.concatenate(chosen)
+        return chosen
 
     def batch(self, indices: NDArray[np.int64], generator: np.random.Generator) -> AloeBatch:
         """The sequences of some items; start frames and the choice of sequences come from `generator`."""
-        return self.gather(self.sequences(indices, generator), generator)
+        return self.part(indices, generator, slice(None))
 
-    def gather(self, sequences: NDArray[np.int64], generator: np.random.Generator) -> AloeBatch:
-        """The batch of some sequences; `batch.sequence` says in which order they stand there."""
+    def part(self, indices: NDArray[np.int64], generator: np.random.Generator, rows: slice) -> AloeBatch:
+        """The sequences of some items of a batch, with the same draws as in the whole of it."""
+        chosen = self._drawn(indices, generator)
+        return self.gather(np.concatenate(chosen[rows]), generator, whole=np.concatenate(chosen))
+
+    def gather(
+        self, sequences: NDArray[np.int64], generator: np.random.Generator, *, whole: NDArray[np.int64] | None = None
+    ) -> AloeBatch:
+        """The batch of some sequences; `batch.sequence` says in which order they stand there.
+
+        `whole` are the sequences of the whole batch that these are a part of: starts are drawn for all of them.
+        """
         questions = self.questions
-        video, window = self._windows(sequences, generator)
+        video, window = self._windows(sequences, generator, sequences if whole is None else whole)
         packable = self.share_video or video is None
         row, offset = pack(self._lengths[sequences], window, capacity=ROW_TOKENS if packable else 0)
         order = np.lexsort((offset, row))
@@ -158,7 +171,7 @@ class AloeData:
         )
 
     def _windows(
-        self, sequences: NDArray[np.int64], generator: np.random.Generator
+        self, sequences: NDArray[np.int64], generator: np.random.Generator, whole: NDArray[np.int64]
     ) -> tuple[torch.Tensor | None, NDArray[np.int64]]:
         """Windows (W, F, N, D) and the window (S,) of each sequence.
 
@@ -170,15 +183,24 @@ class AloeData:
         question = self.questions.question[sequences]
         length = self.latents.length
         shifted = (self.questions.type[question] == PREDICTIVE) & self.frame_choice.shifted(length)
-        key = 2 * self._rows[question] + shifted if self.share_video else question
-        _, first, window = np.unique(key, return_index=True, return_inverse=True)
+        known, first, window = np.unique(self._window_keys(sequences), return_index=True, return_inverse=True)
         if self.random_start:
-            start = generator.integers(self.frame_choice.starts(length), size=len(first))
+            keys = np.unique(self._window_keys(whole))
+            drawn = generator.integers(self.frame_choice.starts(length), size=len(keys))
+            start = drawn[np.searchsorted(keys, known)]
         else:
             start = np.full(len(first), self.frame_choice.middle(length))
         frames = self.frame_choice.frames(start, shifted[first], length=length)
         slots = self.latents.latents[self._rows[question[first], None], frames]
         return torch.from_numpy(np.ascontiguousarray(slots, dtype=np.float32)), window.astype(np.int64)
+
+    def _window_keys(self, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(S,) number of the window that each sequence reads; those of other items have other numbers."""
+        question = self.questions.question[sequences]
+        if self.latents is None or not self.share_video:
+            return question
+        shifted = (self.questions.type[question] == PREDICTIVE) & self.frame_choice.shifted(self.latents.length)
+        return np.asarray(2 * self._rows[question] + shifted)
 
 
 def pack(

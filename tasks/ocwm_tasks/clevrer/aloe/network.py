@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ocwm.data_parallel import weighted
 from ocwm.errors import BenchError
 
 DRAWN_STD = 0.5  # of drawn positions: about that of an embedded word
@@ -311,6 +312,7 @@ class Aloe(nn.Module):
         answer_loss = functional.cross_entropy(asked, batch.label[~batch.is_choice]) if len(asked) else asked.sum()
         target = batch.label[batch.is_choice].to(chosen.dtype)
         choice_loss = functional.binary_cross_entropy_with_logits(chosen, target) if len(chosen) else chosen.sum()
+        answer_loss, choice_loss = weighted(answer_loss, len(asked)), weighted(choice_loss, len(chosen))
         loss = answer_loss + self.choice_weight * choice_loss
         return {"loss": loss, "answer_loss": answer_loss, "choice_loss": choice_loss}
 
