@@ -5,6 +5,7 @@ Shape letters: P problems, B plans, K blocks of a plan.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +20,25 @@ from ocwm.types import LatentBatch
 from ocwm_tasks.pusht.control import NEVER, Outcomes, Problem, View
 from ocwm_tasks.pusht.observer import Observer
 from ocwm_tasks.pusht.probe import Pose, PoseProbe
-from ocwm_tasks.pusht.rendering import render_masks, render_state
-from ocwm_tasks.pusht.state import AGENT, ANGLE, BLOCK, STATE_DIM, turn_between
+from ocwm_tasks.pusht.rendering import CANVAS, render_masks, render_state
+from ocwm_tasks.pusht.state import AGENT, ANGLE, ARENA, BLOCK, STATE_DIM, block_centre, turn_between
+from ocwm_tasks.pusht.success import block_success
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GALLERY_VERSION = 1  # goes up whenever pictures change
 
-_SIZE = 192  # px of a frame
 _DPI = 120
 _MOST = 10  # frames of a strip beside start and goal; of longer ones evenly spread
 # Inches.
 _CELL, _GAP, _APART, _BETWEEN = 1.0, 0.04, 0.1, 0.14
-_MARGIN, _LABEL, _TITLE, _HEAD = 0.1, 0.66, 0.3, 0.2
+_MARGIN, _LABEL, _TITLE, _HEAD, _COUNT = 0.1, 0.66, 0.48, 0.18, 0.14
 _SHADES = np.array([[255, 255, 255], [190, 225, 255], [200, 240, 200]], dtype=np.uint8)  # nothing, agent, block
+_AGENT_REACH, _BLOCK_REACH = 25.0, 90.0  # px: a little more than from the centre to what is furthest from it
+_LEGEND = "numbers: actions taken; shaded: the goal"
+_IMAGINED = "; imagined: from the frames that the last plan was made from, under the actions taken"
+_FRAME = 178  # grey
 _BACKGROUND = 250  # frames are white where nothing is drawn
 
 
@@ -103,7 +108,7 @@ def draw_gallery(
 ) -> None:
     """Draw a strip for each of some problems: real frames, the goal, and below them what was imagined.
 
-    The goal's pose is shaded in every frame.
+    The goal's pose is shaded in every frame. A strip shows the part of the arena in which everything in it takes place.
 
     Args:
         path: of the PNG.
@@ -120,27 +125,34 @@ def draw_gallery(
     blocks = outcomes.actions.shape[1] // block
     shown = np.unique(np.linspace(1, blocks, min(blocks, _MOST)).round().astype(int))
     rows = [1 if states is None else 2 for states in imagined]
+    strips = [_HEAD + _COUNT + count * (_CELL + _GAP) for count in rows]
     width = 2 * _MARGIN + _LABEL + (len(shown) + 2) * (_CELL + _GAP) + _APART
-    height = 2 * _MARGIN + _TITLE + sum(_HEAD + count * (_CELL + _GAP) for count in rows) + _BETWEEN * (len(rows) - 1)
+    height = 2 * _MARGIN + _TITLE + sum(strips) + _BETWEEN * (len(rows) - 1)
     sheet = _Sheet(Figure(figsize=(width, height), dpi=_DPI), width, height)
     sheet.write(_MARGIN, _MARGIN, title, size=9, weight="bold")
+    sheet.write(_MARGIN, _MARGIN + _HEAD, _LEGEND + _IMAGINED * (2 in rows), size=7.5)
     top = _MARGIN + _TITLE
     left = _MARGIN + _LABEL
     for number, states, count in zip(chosen, imagined, rows, strict=True):
         goal = outcomes.goals[number]
-        sheet.write(_MARGIN, top, _verdict(outcomes, number), size=8)
-        top += _HEAD
+        real = outcomes.states[number]
+        window = _window(np.concatenate([real, goal[None], real[:0] if states is None else states]))
+        shade = _SHADES[render_masks(goal, CANVAS)]
+        show = functools.partial(sheet.show, shade=shade, window=window)
+        sheet.write(_MARGIN, top, _verdict(outcomes, number), size=8, weight="bold")
+        places = [left + column * (_CELL + _GAP) for column in range(len(shown) + 2)]
+        places[-1] += _APART
+        for place, label in zip(places, ("start", *(f"{step * block}" for step in shown), "goal"), strict=True):
+            sheet.write(place, top + _HEAD, label, size=7, color="0.35")
+        top += _HEAD + _COUNT
         sheet.write(_MARGIN, top + _CELL / 2, "real", size=8, middle=True)
-        places = [left + column * (_CELL + _GAP) for column in range(len(shown) + 1)]
-        sheet.show(places[0], top, outcomes.states[number, 0], goal, "start")
-        for place, step in zip(places[1:], shown, strict=True):
-            sheet.show(place, top, outcomes.states[number, step * block], goal, f"{step * block}")
-        sheet.show(places[-1] + _CELL + _GAP + _APART, top, goal, goal, "goal")
+        for place, state in zip(places, (*real[[0, *shown * block]], goal), strict=True):
+            show(place, top, state)
         if states is not None:
             below = top + _CELL + _GAP
             sheet.write(_MARGIN, below + _CELL / 2, "imagined", size=8, middle=True)
-            for place, step in zip(places[1:], shown, strict=True):
-                sheet.show(place, below, states[step - 1], goal, f"{step * block}")
+            for place, state in zip(places[1:-1], states[shown - 1], strict=True):
+                show(place, below, state)
         top += count * (_CELL + _GAP) + _BETWEEN
     sheet.figure.savefig(path)
 
@@ -148,14 +160,20 @@ def draw_gallery(
 def _verdict(outcomes: Outcomes, number: int) -> str:
     """One line on what came of a problem."""
     final, goal = outcomes.final[number], outcomes.goals[number]
-    hit = int(outcomes.joint_hit[number])
-    block_hit = int(outcomes.block_hit[number])
-    said = f"reached after {hit} actions"
-    if hit == NEVER:
-        said = "not reached" + ("" if block_hit == NEVER else f", the block alone after {block_hit} actions")
+    hit, block_hit = int(outcomes.joint_hit[number]), int(outcomes.block_hit[number])
+    if hit != NEVER:
+        said = f"reached after {_actions(hit)}"
+    elif block_hit == NEVER or block_success(outcomes.states[number, 0], goal):
+        said = "not reached"
+    else:
+        said = f"not reached, the block alone after {_actions(block_hit)}"
     agent, block = (np.linalg.norm(final[part] - goal[part]) for part in (AGENT, BLOCK))
     turn = np.degrees(turn_between(final[ANGLE], goal[ANGLE]))
     return f"problem {number}: {said}; at the end agent {agent:.0f} px, block {block:.0f} px and {turn:.0f}° off"
+
+
+def _actions(count: int) -> str:
+    return f"{count} action{'s' * (count != 1)}"
 
 
 @dataclass(frozen=True)
@@ -167,24 +185,48 @@ class _Sheet:
     height: float
 
     def write(
-        self, left: float, top: float, text: str, *, size: float, weight: str = "normal", middle: bool = False
+        self,
+        left: float,
+        top: float,
+        text: str,
+        *,
+        size: float,
+        weight: str = "normal",
+        color: str = "black",
+        middle: bool = False,
     ) -> None:
         place = (left / self.width, 1 - top / self.height)
-        self.figure.text(*place, text, fontsize=size, fontweight=weight, va="center" if middle else "top")
+        self.figure.text(*place, text, fontsize=size, fontweight=weight, color=color, va="center" if middle else "top")
 
-    def show(self, left: float, top: float, state: NDArray[np.float64], goal: NDArray[np.float64], label: str) -> None:
-        place = (left / self.width, 1 - (top + _CELL) / self.height, _CELL / self.width, _CELL / self.height)
-        axes = self.figure.add_axes(place, xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(color="0.75", linewidth=0.6)
-        axes.imshow(_over_goal(state, goal), interpolation="antialiased")
-        axes.text(0.05, 0.95, label, fontsize=6.5, color="0.35", va="top", transform=axes.transAxes)
+    def show(
+        self,
+        left: float,
+        top: float,
+        state: NDArray[np.float64],
+        *,
+        shade: NDArray[np.uint8],
+        window: tuple[slice, slice],
+    ) -> None:
+        """Show a window of the frame of a state over a shade of the goal (CANVAS, CANVAS, 3)."""
+        import cv2
+
+        frame = render_state(state, CANVAS, draw_anchor=False)
+        empty = (frame > _BACKGROUND).all(axis=-1, keepdims=True)
+        pixels = round(_CELL * _DPI)
+        framed = cv2.resize(np.where(empty, shade, frame)[window], (pixels, pixels), interpolation=cv2.INTER_AREA)
+        framed[[0, -1]] = framed[:, [0, -1]] = _FRAME
+        self.figure.figimage(framed, round(left * _DPI), round((self.height - top - _CELL) * _DPI), origin="upper")
 
 
-def _over_goal(state: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The frame of a state over a shade of its goal."""
-    frame = render_state(state, _SIZE, draw_anchor=False)
-    masks = render_masks(goal, _SIZE)
-    ghost = _SHADES[masks]
-    empty = (frame > _BACKGROUND).all(axis=-1, keepdims=True)
-    return np.asarray(np.where(empty & (masks > 0)[..., None], ghost, frame))
+def _window(states: NDArray[np.float64]) -> tuple[slice, slice]:
+    """The rows and columns of the smallest square of the arena that agent and block stay in, in states (T, 7)."""
+    corners = [
+        centre + sign * reach
+        for centre, reach in ((states[:, AGENT], _AGENT_REACH), (block_centre(states), _BLOCK_REACH))
+        for sign in (-1, 1)
+    ]
+    low, high = np.min(corners, axis=(0, 1)), np.max(corners, axis=(0, 1))
+    side = min(float((high - low).max()), ARENA)
+    first = np.clip((low + high - side) / 2, 0, ARENA - side).astype(int)
+    x, y = (slice(corner, corner + int(side)) for corner in first.tolist())
+    return y, x
