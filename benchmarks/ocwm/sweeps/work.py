@@ -18,6 +18,7 @@ from pathlib import Path
 import submitit
 
 from ocwm.errors import BenchError
+from ocwm.launch import hush_torch
 from ocwm.sweeps.jobs import Said, SweepFolder
 
 
@@ -81,6 +82,7 @@ class Work:
         return submitit.helpers.DelayedSubmission(self)
 
     def _run(self) -> str:
+        hush_torch()
         from ocwm import run as engine
         from ocwm.config import compose
         from ocwm.distributed import processes
