@@ -13,14 +13,17 @@
    encode (the frame of the start and that of the goal), predict, match; and what 50 episodes of the published search
    (2 plans of 300 x 30 candidates each) would take at that pace, beside the published ratio of 8.6.
 
-What limits it: 0.64 billion multiplications a candidate, of which ours leaves out those of the last layer that nothing
-reads (12 %). One core of the machine it was written on does about 80 GFLOP/s in fp32, and both versions are near that once
-candidates are batched. bfloat16 pays on GPUs and on CPUs with instructions for it only.
+What limits it: 0.36 billion multiplications a candidate, of which ours leaves out the fifth that nothing reads (most of
+the last layer). Two thirds of our time are matrix products at the pace of torch's own (65..90 GFLOP/s on one core of the
+machine that it was written on), so on such a CPU no more than about twice a batched loop can be reached in fp32; bfloat16
+pays on GPUs and on CPUs with instructions for it only. On a CPU the ratio of patches to slots follows the operations; on a
+GPU the short sequences of slots are bound by kernel launches.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +36,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from ocwm.config import compose, instantiate
+from ocwm.flops import count_flops
 from ocwm.goal_cost import Objective
 from ocwm.interfaces import WorldModel
 from ocwm.planning import ModelCost, Planner, PlannerConfig, PlanTimes
@@ -207,12 +211,16 @@ def split(args: argparse.Namespace, device: torch.device) -> None:
             cost(candidates)
         predict, match = (times.seconds[stage] / args.rounds / samples for stage in ("predict", "match"))
         totals.append(PLANS * (encode + CANDIDATES * (predict + match)))
-        rows.append(
-            [subject.name, f"{subject.tokens} x {subject.dim}", encode, 1e3 * predict, 1e3 * match, totals[-1] / 60]
-        )
-    heads = ["", "tokens", "encode s/plan", "predict ms/candidate", "match ms/candidate", "50 episodes, min"]
+        work = count_flops(functools.partial(cost, candidates)) / samples / 1e9
+        size = f"{subject.tokens} x {subject.dim}"
+        rows.append([subject.name, size, work, encode, 1e3 * predict, 1e3 * match, totals[-1] / 60])
+    heads = ["", "tokens", "GFLOP", "encode s/plan", "predict ms", "match ms", "50 episodes, min"]
     print(tabulate(rows, heads, floatfmt=".3g"))
-    print(f"patches / slots: {totals[1] / totals[0]:.1f} (published, with the environment: {PUBLISHED:.1f})")
+    print("GFLOP, predict and match are those of a candidate.")
+    print(
+        f"patches / slots: time {totals[1] / totals[0]:.1f}, operations {rows[1][2] / rows[0][2]:.1f} "
+        f"(time published, on a GPU and with the environment: {PUBLISHED:.1f})"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
