@@ -31,7 +31,9 @@ CACHE_BYTES = 24 * 1024 * 1024
 
 @dataclass
 class PlanTimes:
-    """Wall seconds by stage: "predict" (rollouts), "match" (comparison with the goal), "probe" (measuring memory)."""
+    """Wall seconds by stage: "predict" (rollouts), "match" (comparison with the goal), "probe" (measuring memory), and
+    whatever else is timed by the caller.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -42,7 +44,17 @@ class PlanTimes:
         started = time.perf_counter()
         yield
         _finish(device)
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+        self._add(stage, time.perf_counter() - started)
+
+    @contextmanager
+    def rest(self, stage: str) -> Iterator[None]:
+        """Add what is left of the block's time beside the stages within it."""
+        before, started = sum(self.seconds.values()), time.perf_counter()
+        yield
+        self._add(stage, time.perf_counter() - started - (sum(self.seconds.values()) - before))
+
+    def _add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 class ModelCost:

@@ -55,7 +55,8 @@ class ModelController(Controller):
         with self.times.time("encode"):
             history, goal = self.observer.look(views)
         cost = ModelCost(self.model, history, goal, self.objective, device=self.observer.device, times=self.times)
-        plan = self.planner.plan(cost, keys=keys_of(views, self.seed), start=_warm(self._left, views))
+        with self.times.rest("search"):
+            plan = self.planner.plan(cost, keys=keys_of(views, self.seed), start=_warm(self._left, views))
         _keep(self._left, views, plan.actions, self.take)
         return self.observer.unnormalised(plan.actions[:, : self.take])
 

@@ -24,13 +24,14 @@ from ocwm_tasks.pusht.observe import drawn_states
 from ocwm_tasks.pusht.pairs import PAIRS_VERSION, Pairs, Protocol, draw_pairs
 from ocwm_tasks.pusht.play.config import PlayConfig, play_config
 from ocwm_tasks.pusht.play.make import play_identity
+from ocwm_tasks.pusht.readers.data_set import SPLITS as DATA_SPLITS
 from ocwm_tasks.pusht.readers.data_set import PushtData
 from ocwm_tasks.pusht.references import ControlReference, SimulatorModel
 from ocwm_tasks.pusht.simulator import SIMULATOR_VERSION
 from ocwm_tasks.pusht.stages import Stages
 from ocwm_tasks.pusht.state import ACTION_DIM, PROPRIO_DIM
 
-SPLITS = ("test", "dev")
+SPLITS = ("test", "dev")  # that can be planned on
 MATCHING = ("auto", "matched", "plain")
 
 
@@ -208,7 +209,7 @@ class PushtTask(Task):
     def read(self) -> dict[str, Episodes]:
         """Read train, dev and test from the folder."""
         data = self.recorded
-        return {name: data.episodes(name) for name in data.splits}
+        return {name: data.episodes(name) for name in DATA_SPLITS}
 
     @cached_property
     def recorded(self) -> PushtData:

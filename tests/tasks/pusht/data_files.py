@@ -155,3 +155,11 @@ def write_zarr_array(folder: Path, values: np.ndarray, *, rows: int) -> None:
         part = values[low : low + rows]
         chunk[: len(part)] = part
         (folder / ".".join([str(number), *("0" for _ in values.shape[1:])])).write_bytes(codec.encode(chunk))
+
+
+def write_lerobot(root: Path) -> Path:
+    """The description only: nothing else of it is read."""
+    (root / "meta").mkdir(parents=True)
+    info = {"codebase_version": "v3.0", "total_episodes": 206, "total_frames": 25650, "fps": 10, "features": {}}
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    return root

@@ -136,7 +136,7 @@ def test_what_is_left_of_a_plan_starts_the_next(problems, model_controller, take
 def test_the_times_of_a_plan_are_kept_by_part(problems, model_controller):
     controller = model_controller("cjepa")
     controller.act(first_views(problems[:2]))
-    assert {"encode", "predict", "match"} <= set(controller.times.seconds)
+    assert {"encode", "predict", "match", "search"} <= set(controller.times.seconds)
     assert all(seconds > 0 for seconds in controller.times.seconds.values())
 
 

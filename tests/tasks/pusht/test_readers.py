@@ -20,6 +20,7 @@ from tests.tasks.pusht.data_files import (
     write_arrow,
     write_dino_wm,
     write_hdf5,
+    write_lerobot,
     write_zarr,
     write_zarr_array,
 )
@@ -176,10 +177,7 @@ def test_the_real_demonstrations_can_be_replayed():
 
 
 def test_lerobot_is_described_and_refused(tmp_path):
-    (tmp_path / "meta").mkdir()
-    info = {"codebase_version": "v3.0", "total_episodes": 206, "total_frames": 25650, "fps": 10, "features": {}}
-    (tmp_path / "meta" / "info.json").write_text(json.dumps(info))
-    data = open_data(tmp_path)
+    data = open_data(write_lerobot(tmp_path))
     assert (data.kind, data.splits) == ("lerobot", ())
     assert data.manifest()["info"]["total_episodes"] == 206
     with pytest.raises(BenchError, match="not the block's pose"):
