@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ocwm_tasks.pusht.task import PushtTask
 
 REFERENCES = ("random", "zero_action", "replay", "simulator")
+_IMAGINED = 12  # problems whose imagination is kept
 _ROLLED = 500  # clips of the measured split that rollout errors are averaged over
 
 
@@ -58,7 +59,7 @@ def evaluate(task: PushtTask, context: RunContext) -> Evaluation:
     items = np.arange(len(problems))
     episodes = np.array([problem.episode for problem in problems])
     figures.add_outcomes(outcomes, items=items, episodes=episodes)
-    figures.items["states"] = outcomes.states.astype(np.float32)
+    _keep_evidence(figures, run, outcomes)
     notes["seconds"] = times
     floor = None
     if model is not None:
@@ -79,6 +80,17 @@ def evaluate(task: PushtTask, context: RunContext) -> Evaluation:
         collapsed=_collapsed(outcomes, floor),
         protocol=task.label,
     )
+
+
+def _keep_evidence(figures: Figures, run: Runner, outcomes: Outcomes) -> None:
+    """What reports draw: the states of all problems, their goals, and what was imagined in the first of them."""
+    figures.items["states"] = outcomes.states.astype(np.float32)
+    figures.items["goals"] = outcomes.goals.astype(np.float32)
+    imagined = [
+        states for states in run.imagined(outcomes, range(len(outcomes.goals))[:_IMAGINED]) if states is not None
+    ]
+    if imagined:
+        figures.items["imagined"] = np.stack(imagined).astype(np.float32)
 
 
 def _audit(stages: Stages) -> dict[str, Any]:

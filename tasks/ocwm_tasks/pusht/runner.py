@@ -95,29 +95,36 @@ class Runner:
             found.append({"samples": samples, "iterations": iterations, "success": 100 * float(hits.mean())})
         return found
 
+    def imagined(self, outcomes: Outcomes, rows: Sequence[int]) -> list[NDArray[np.float64] | None]:
+        """What the model imagined in some problems, see `imagined_states`; None where poses can't be read from latents."""
+        task, model = self.task, self.context.model
+        if not isinstance(model, WorldModel) or self.stages.probe is None:
+            return [None] * len(rows)
+        probe = self.stages.probe
+        slots = self.context.encoder.slot_of(torch.tensor([problem.episode for problem in self.problems]))
+        if slots is None:
+            return [None] * len(rows)
+        return [
+            imagined_states(
+                self.problems[row],
+                outcomes.states[row],
+                outcomes.actions[row],
+                model=model,
+                observer=self._observer,
+                probe=probe,
+                slot_of=slots[row : row + 1, :2].numpy(),
+                block=task.action_block,
+                history=task.history,
+                take=task.take,
+            )
+            for row in rows
+        ]
+
     def gallery(self, outcomes: Outcomes) -> Path:
         """Draw the first problems, where reached and where not, and return the picture's path."""
-        task, model = self.task, self.context.model
+        task = self.task
         chosen = choose(outcomes.joint_hit != NEVER, task.gallery)
-        probe = self.stages.probe if isinstance(model, WorldModel) else None
-        slots = self.context.encoder.slot_of(torch.tensor([problem.episode for problem in self.problems]))
-        imagined: list[NDArray[np.float64] | None] = [None] * len(chosen)
-        if isinstance(model, WorldModel) and probe is not None and slots is not None:
-            imagined = [
-                imagined_states(
-                    self.problems[row],
-                    outcomes.states[row],
-                    outcomes.actions[row],
-                    model=model,
-                    observer=self._observer,
-                    probe=probe,
-                    slot_of=slots[row : row + 1, :2].numpy(),
-                    block=task.action_block,
-                    history=task.history,
-                    take=task.take,
-                )
-                for row in chosen
-            ]
+        imagined = self.imagined(outcomes, chosen)
         parts = self.context.part("method", "task", "encoder", "trainer", "data")
         key = {**parts, "seeds": asdict(self.context.seeds), "version": GALLERY_VERSION}
         name = self.context.config.method.name

@@ -110,6 +110,8 @@ def test_items_of_every_problem_are_kept(home: Path) -> None:
         assert len(items[key]) == len(np.unique(items[f"{key}@item"])) == record.metrics[key]["n"]
         assert 100 * items[key].mean() == pytest.approx(record.metrics[key]["value"])
     assert items["states"].shape == (3, 21, 7)
+    assert items["goals"].shape == (3, 7)
+    assert items["imagined"].shape == (3, 4, 7)
 
 
 def test_published_protocols_run(home: Path) -> None:
