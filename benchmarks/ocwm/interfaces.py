@@ -6,7 +6,7 @@ Shape letters: B batch, T time, H history frames, K predicted frames, N slots, D
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from ocwm.types import ClipSpec, LatentBatch, LatentSpec, Metric, Observations
 from ocwm.videos import Videos
 
 if TYPE_CHECKING:
+    from ocwm.evidence import Evidence, Shown
     from ocwm.run import DataReport, Evaluation, RunContext, Workspace
     from ocwm.schemas import Seeds
 
@@ -250,6 +251,14 @@ class Task(ABC):
             BenchError: there are none, or they can't be read.
         """
         raise BenchError("this task has no videos", "Choose an encoder that reads states.")
+
+    def evidence(self, runs: Sequence[Shown], workspace: Workspace, *, count: int) -> Sequence[Evidence]:
+        """Return up to `count` single items with what each of some runs on the same data made of them, for reports.
+
+        Raises:
+            BenchError: the data that they are about can't be read.
+        """
+        return ()
 
     def states(self, *, videos: int, frames: int) -> Observations:
         """Return made-up states (B, T, n, F) in the form that the task gives them: what encoders are checked on.

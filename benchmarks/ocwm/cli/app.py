@@ -79,7 +79,7 @@ def _app(given: Sequence[str]) -> typer.Typer:
     app.add_typer(lists, name="list")
     _add(app, running.run, running.show, helps=helps)
     _add(app, sweeps.sweep, sweeps.status, sweeps.cancel, helps=helps)
-    _add(app, tables.table, tables.leaderboard, tables.figures, tables.compare, helps=helps)
+    _add(app, tables.table, tables.leaderboard, tables.figures, tables.report, tables.compare, helps=helps)
     sets = typer.Typer(help="Make, check or describe the data of a task.", no_args_is_help=True, add_help_option=helps)
     _add(sets, data.make, data.check, data.describe, helps=helps)
     app.add_typer(sets, name="data")

@@ -1,4 +1,4 @@
-"""`bench table`, `bench leaderboard`, `bench figures`, `bench compare`: what the records say."""
+"""`bench table`, `bench leaderboard`, `bench figures`, `bench report`, `bench compare`: what the records say."""
 
 from __future__ import annotations
 
@@ -69,6 +69,28 @@ def figures(
         print(path)
     for line in left_out:
         print(line)
+
+
+def report(
+    task: Annotated[str | None, typer.Option(help="Only this task.", autocompletion=names("task"))] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Only these presets.")] = None,
+    items: Annotated[int, typer.Option(min=0, help="Single items to show for each section.")] = 6,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default=False)] = None,
+    results: Results = None,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML page with all tables, figures and single items, in results/report.html unless --out says otherwise."""
+    from ocwm import page
+    from ocwm.page.items import collect
+    from ocwm.store import read_records
+    from ocwm.tables import chosen_records
+
+    folder = _results(results)
+    records = chosen_records(read_records(folder), task=task, presets=preset or ())
+    found = page.build(records, collect(records, count=items))
+    path = (out or folder / "report.html").expanduser()
+    page.write(path, found)
+    print(f"{path} written ({len(found.encode()) / 1e6:.1f} MB)")
 
 
 def compare(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,25 +52,31 @@ def make_figures(records: Sequence[Record], folder: Path, *, only: Sequence[str]
         if name not in known:
             raise BenchError(f"no figure '{name}'", suggest(name, known))
     found = sections(records)
-    shared = looks(found)
     stems = _stems(found)
     written: list[Path] = []
-    left_out: list[str] = []
+    drawn = set()
+    for kind, section, figure in draw_figures(found, only=only):
+        path = folder / f"{stems[section.title]}_{kind.name}.png"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save(figure, path)
+        except OSError as error:
+            raise BenchError(f"can't write {path}: {error.strerror or error}") from error
+        written.append(path)
+        drawn.add(kind.name)
+    missing = [kind for kind in KINDS if kind.name not in drawn and kind.name in (only or known)]
+    return written, [f"left out: {kind.name} (no record with {kind.needs})" for kind in missing]
+
+
+def draw_figures(found: Sequence[Section], *, only: Sequence[str] = ()) -> Iterator[tuple[Kind, Section, Figure]]:
+    """Draw every figure of some kinds that sections give; a model looks the same in all of them."""
+    shared = looks(found)
     for kind in KINDS:
         if only and kind.name not in only:
             continue
-        drawn = [(section, figure) for section in found if (figure := kind.draw(section, shared)) is not None]
-        if not drawn:
-            left_out.append(f"left out: {kind.name} (no record with {kind.needs})")
-        for section, figure in drawn:
-            path = folder / f"{stems[section.title]}_{kind.name}.png"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                save(figure, path)
-            except OSError as error:
-                raise BenchError(f"can't write {path}: {error.strerror or error}") from error
-            written.append(path)
-    return written, left_out
+        for section in found:
+            if (figure := kind.draw(section, shared)) is not None:
+                yield kind, section, figure
 
 
 def _stems(found: Sequence[Section]) -> dict[str, str]:

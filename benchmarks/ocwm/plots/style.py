@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -89,10 +89,10 @@ def drawing(width: float, height: float, *, title: str, note: str) -> Iterator[F
         yield figure
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, target: Path | IO[bytes], *, dpi: int = 150) -> None:
     """Write a PNG that depends on the figure only: the same records always give the same bytes."""
     with mpl.rc_context(_SETTINGS):
-        figure.savefig(path, dpi=150, metadata={"Software": None})
+        figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def spread(axes: Axes, place: float, low: float | None, high: float | None, look: Look, *, upright: bool) -> None:

@@ -14,6 +14,7 @@ from ocwm.artifacts import sha256_of_file
 from ocwm.checkpoint import initial_weights
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.errors import BenchError, suggest
+from ocwm.evidence import Evidence, Shown
 from ocwm.extraction import EXTRACTION_VERSION
 from ocwm.interfaces import Encoder, Reference, Task, WorldModel
 from ocwm.schemas import Seeds
@@ -21,9 +22,10 @@ from ocwm.types import Metric, Observations
 from ocwm.videos import Videos
 from ocwm_tasks.clevrer import measures
 from ocwm_tasks.clevrer.aloe.reasoner import VERSION as ALOE_VERSION
-from ocwm_tasks.clevrer.data_stages import NAMES
+from ocwm_tasks.clevrer.data_stages import NAMES, DataStages
 from ocwm_tasks.clevrer.dataset import Dataset, Source
 from ocwm_tasks.clevrer.evaluation import evaluate
+from ocwm_tasks.clevrer.evidence import questions
 from ocwm_tasks.clevrer.generator.config import GeneratorConfig, generator_config
 from ocwm_tasks.clevrer.generator.make import VERSION
 from ocwm_tasks.clevrer.manifest import data_identity, generator_identity, slots_identity
@@ -239,6 +241,13 @@ class ClevrerTask(Task):
     def videos(self, workspace: Workspace, split: str) -> Videos:
         """Return the videos of "train", "dev" or "test"; those that the embedded data came without are rendered."""
         return Pipeline(self, workspace).videos(split)
+
+    def evidence(self, runs: Sequence[Shown], workspace: Workspace, *, count: int) -> Sequence[Evidence]:
+        """Questions with their videos; embedded data is made where it is missing."""
+        if dict(workspace.data or {}) != dict(runs[0].record.data):
+            raise BenchError("their data is not here, or not what it was")
+        stages = DataStages(self, workspace)
+        return questions(runs, stages.dataset, stages.measured.origin, count=count)
 
     def states(self, *, videos: int, frames: int) -> Observations:
         """Objects on straight lines that come and go."""

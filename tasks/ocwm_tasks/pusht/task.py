@@ -10,6 +10,7 @@ from typing import Any, ClassVar, get_args
 
 from ocwm.context import DataReport, Evaluation, RunContext, Workspace
 from ocwm.errors import BenchError, suggest
+from ocwm.evidence import Evidence, Shown
 from ocwm.extraction import EXTRACTION_VERSION
 from ocwm.goal_cost import Frames
 from ocwm.interfaces import Encoder, Reference, Task, WorldModel
@@ -20,6 +21,7 @@ from ocwm.types import Metric, Observations
 from ocwm.videos import Videos
 from ocwm_tasks.pusht import measures
 from ocwm_tasks.pusht.episodes import Episodes
+from ocwm_tasks.pusht.evidence import episodes
 from ocwm_tasks.pusht.observe import drawn_states
 from ocwm_tasks.pusht.pairs import PAIRS_VERSION, Pairs, Protocol, draw_pairs
 from ocwm_tasks.pusht.play.config import PlayConfig, play_config
@@ -266,6 +268,10 @@ class PushtTask(Task):
         if split not in splits:
             raise BenchError(f"there is no split '{split}'", f"Known: {', '.join(splits)}.")
         return WholeEpisodes(splits[split], size=self.frame_size)
+
+    def evidence(self, runs: Sequence[Shown], workspace: Workspace, *, count: int) -> Sequence[Evidence]:
+        """Strips of episodes, from what the runs kept."""
+        return episodes(runs, count=count, block=self.action_block)
 
     def states(self, *, videos: int, frames: int) -> Observations:
         """Agent and block on straight lines."""
