@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ocwm.attention import between_slots
 from ocwm.errors import BenchError
 from ocwm.interfaces import WorldModel
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec
@@ -151,6 +152,13 @@ class DinoWorldModel(WorldModel):
         fused = self.unroll(history, steps=steps)
         visual, proprio, _ = self.split(fused[:, observed:])
         return LatentBatch(visual, present=history.present, proprio=proprio)
+
+    def attention(self, history: LatentBatch) -> Tensor:
+        """Attention of the newest frame's tokens, which the prediction is made from, (B, N, N)."""
+        fused = self.fuse(history.latents, actions=history.actions, proprio=history.proprio)
+        return between_slots(
+            lambda: self.rollout(history, steps=1), slots=history.latents.shape[2], tokens=fused.shape[2], queries=1
+        )
 
     def unroll(self, history: LatentBatch, *, steps: int) -> Tensor:
         """Fused tokens (B, H + K, F, C) of the history and the rollout; the last frame keeps its predicted action part."""

@@ -5,11 +5,13 @@ Shape letters: B batch, T time, H history frames, K predicted frames, N slots, D
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from ocwm.attention import between_slots
 from ocwm.errors import BenchError
 from ocwm.interfaces import WorldModel
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec
@@ -129,3 +131,15 @@ class OCVP(WorldModel):
     def rollout(self, history: LatentBatch, *, steps: int) -> LatentBatch:
         """Predict `steps` frames, `frameskip` video frames apart."""
         return LatentBatch(self.predict(history.latents, steps=steps), present=history.present)
+
+    def attention(self, history: LatentBatch) -> Tensor:
+        """Attention between the objects of the newest frame, (B, N, N); attention over time stays within an object."""
+        samples, slots = len(history.latents), history.latents.shape[2]
+        first = 0 if isinstance(self.predictor.transformer_encoders[0], SequentialLayer) else 1
+
+        def newest_objects(maps: Sequence[Tensor]) -> list[Tensor]:
+            return [weights.view(samples, -1, *weights.shape[1:])[:, -1] for weights in maps[first::2]]
+
+        return between_slots(
+            lambda: self.rollout(history, steps=1), slots=slots, tokens=slots, queries=1, choose=newest_objects
+        )

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ocwm.attention import between_slots
 from ocwm.interfaces import WorldModel
 from ocwm.types import ClipSpec, LatentBatch, LatentSpec
 from ocwm_baselines.reconstruction import build_image_loss, rollout_loss
@@ -154,3 +155,8 @@ class SlotFormer(WorldModel):
     def rollout(self, history: LatentBatch, *, steps: int) -> LatentBatch:
         """Predict `steps` frames, `frameskip` video frames apart, each from the last H frames."""
         return LatentBatch(self.rollouter(history.latents, steps=steps), present=history.present)
+
+    def attention(self, history: LatentBatch) -> Tensor:
+        """Attention of the newest frame's tokens, which the prediction is made from, (B, N, N)."""
+        slots = history.latents.shape[2]
+        return between_slots(lambda: self.rollout(history, steps=1), slots=slots, tokens=slots, queries=1)

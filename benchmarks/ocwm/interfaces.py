@@ -143,6 +143,13 @@ class WorldModel(nn.Module, ABC):
         """
         raise BenchError("proprioception is to be embedded, and the world model has none")
 
+    def attention(self, history: LatentBatch) -> Tensor | None:
+        """Return how much the prediction of each slot attends to each slot: (B, N, N), rows are predictions.
+
+        None where the model does not tell. `history` is that of `rollout`; see `attention.between_slots`.
+        """
+        return None
+
 
 class Reference:
     """A floor or a ceiling: something to measure a world model against. Built as `cls(spec, **config)`.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ocwm.attention import between_slots
 from ocwm.data_parallel import common_draw, draw_rows, weighted
 from ocwm.errors import BenchError
 from ocwm.interfaces import WorldModel
@@ -231,6 +232,12 @@ class CJEPA(WorldModel):
             predictions.append(self.predictor.infer(window))
             window = torch.cat([window, predictions[-1]], dim=1)[:, -self.clip.history :]
         return LatentBatch(torch.cat(predictions, dim=1)[:, :steps], present=history.present)
+
+    def attention(self, history: LatentBatch) -> Tensor:
+        """Attention of the predicted slots (B, N, N) in one call, to the visible tokens and queries of each slot."""
+        slots, extra = history.latents.shape[2], self.layout.extra_nodes
+        queries = self.clip.future if extra == 0 else 1
+        return between_slots(lambda: self.rollout(history, steps=1), slots=slots, tokens=slots + extra, queries=queries)
 
     def unroll(self, history: LatentBatch, *, steps: int) -> Tensor:
         """Nodes (B, frames + steps, M, C) of a history and its rollout under actions, as published for planning.

@@ -75,6 +75,11 @@ def make_dataset(
     write_marker(root, config, seed=seed, version=VERSION)
 
 
+def draw_again(config: GeneratorConfig, *, seed: int, split: str, index: int) -> Video:
+    """Return a video of the data set by its number, without making the others. Errors: as `draw_video`."""
+    return draw_video(_stream(seed, split, index - FIRST_INDEX[split]), config)
+
+
 def _make_video(root: Path, config: GeneratorConfig, seed: int, split: str, row: int) -> Video:
     video = draw_video(_stream(seed, split, row), config)
     if row < config.rendered(split):

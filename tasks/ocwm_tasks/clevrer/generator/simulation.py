@@ -149,8 +149,8 @@ def simulate(setup: Setup, *, removed: int | None = None, frames: int = FRAMES) 
     return trace(setup, removed=removed, frames=frames).simulation()
 
 
-def trace(setup: Setup, *, removed: int | None = None, frames: int = FRAMES) -> Trace:
-    """Run the world as `simulate` does and return the bare result."""
+def trace(setup: Setup, *, removed: int | None = None, since: int = 0, frames: int = FRAMES) -> Trace:
+    """Run the world as `simulate` does and return the bare result; the removed object is there before frame `since`."""
     space = pymunk.Space()
     space.iterations = 8
     # The defaults suit pixels; here an object is 0.5 units wide.
@@ -170,12 +170,18 @@ def trace(setup: Setup, *, removed: int | None = None, frames: int = FRAMES) -> 
     edges = [view_edges(HALF_HEIGHT[thing.shape]) for thing in setup.objects]
     entering: dict[int, list[int]] = {}
     for i, start in enumerate(setup.starts):
-        if i != removed:
+        if i != removed or start.frame < since:
             entering.setdefault(start.frame, []).append(i)
     there: list[int] = []  # bodies in the buffer for each frame
     buffer = Buffer()
     for frame in range(frames):
         watch.frame = frame
+        if since and frame == since and removed in bodies:
+            body = bodies.pop(removed)
+            space.remove(body, *body.shapes, *body.constraints)
+            # What lay still against it may move now.
+            for other in bodies.values():
+                other.activate()
         if frame:
             for _ in range(SUBSTEPS):
                 space.step(STEP)
