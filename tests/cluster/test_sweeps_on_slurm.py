@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +56,9 @@ class Site:
             "sweep", "--suite", "s.yaml", "--cluster", "slurm", "runtime.threads=1", "cluster.cpus=1", *more, code=code
         )
 
-    def rows(self, *, path: str | None = None) -> dict[str, dict[str, Any]]:
+    def rows(self, *, path: str | None = None, more: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
         """What `bench status` says of each run."""
-        said = self.bench("status", "--suite", "s.yaml", "runtime.threads=1", "--json", path=path)
+        said = self.bench("status", "--suite", "s.yaml", "runtime.threads=1", *more, "--json", path=path)
         found = json.loads(said.partition("\n}")[0] + "\n}")
         return {row["run"]: row for row in found["runs"]}
 
@@ -81,6 +81,10 @@ class Site:
     def jobs(self) -> list[str]:
         """Ids of all jobs of the suite."""
         return [json.loads(path.read_text())["job"] for path in (self.home / "sweeps" / "s" / "jobs").glob("*.json")]
+
+    def logs(self) -> str:
+        """All that jobs said."""
+        return "\n".join(path.read_text() for path in self.home.rglob("*.err"))
 
     def records(self) -> list[Record]:
         """The records."""
@@ -152,6 +156,16 @@ def test_requeue_signal_and_kill_9_end_with_the_numbers_of_an_undisturbed_run(si
     assert {key: value.tolist() for key, value in read_items(found).items()} == {
         key: value.tolist() for key, value in read_items(wanted).items()
     }
+
+
+def test_two_processes_of_a_job_share_a_run(site: Site) -> None:
+    site.suite({"overrides": ["trainer.max_steps=20"]})
+    site.sweep("cluster.processes=2", "runtime.device=cpu")
+    site.finish()
+    assert [row["state"] for row in site.rows(more=["runtime.device=cpu"]).values()] == ["done"], site.logs()
+    (record,) = site.records()
+    assert record.provenance["processes"] == 2
+    assert record.costs["world_model"]["processes"] == 2
 
 
 def test_cancel_and_two_users_results_in_one_table(site: Site, tmp_path: Path) -> None:
