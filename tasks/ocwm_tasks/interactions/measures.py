@@ -25,7 +25,7 @@ Float32 = NDArray[np.float32]
 
 def recency_name(low: int, high: int | None) -> str:
     """Key of a range of frames since the last collision."""
-    return f"recency.error.{low}_{high - 1}" if high is not None else f"recency.error.{low}_up"
+    return f"recency.error.{low}-{high - 1}" if high is not None else f"recency.error.{low}+"
 
 
 def declare(unit: str = "world units") -> tuple[Metric, ...]:

@@ -88,9 +88,9 @@ def test_figures_of_a_perfect_and_of_an_idle_model() -> None:
     assert found["counterfactual.affected.unchanged"].value == found["counterfactual.affected.gain"].value == 3
     assert found["counterfactual.affected.error"].n == 5
     assert found["counterfactual.unaffected.error"].n == 7
-    assert found["recency.error.0_7"].n == found["recency.error.never"].n == 6
-    assert found["recency.error.0_7"].value == pytest.approx(np.sqrt(2))
-    assert found["recency.error.8_15"].n == 0
+    assert found["recency.error.0-7"].n == found["recency.error.never"].n == 6
+    assert found["recency.error.0-7"].value == pytest.approx(np.sqrt(2))
+    assert found["recency.error.8-15"].n == 0
     assert len(figures.items["pairs.moved"]) == len(figures.items["pairs.ablation"]) == 12
 
 
