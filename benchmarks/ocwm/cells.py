@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from ocwm.stats import student_interval
 from ocwm.store import Record
@@ -22,17 +25,17 @@ class Column:
     unit: str
     higher_is_better: bool
 
-    @property
+    @cached_property
     def group(self) -> str:
         """What measures: the key's first part."""
         return self.key.partition(".")[0]
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """Group and type: the key's first two parts."""
         return ".".join(self.key.split(".")[:2])
 
-    @property
+    @cached_property
     def words(self) -> str:
         """The key without its group, as words."""
         return self.key.partition(".")[2].replace(".", " ").replace("_", " ") or self.key
@@ -78,31 +81,33 @@ def training_seed(record: Record) -> TrainingSeed:
 
 def cells(records: Sequence[Record]) -> dict[str, Cell]:
     """Return the figure of every metric over the runs of one row (they differ by training and evaluation seeds)."""
-    measured = (key for record in records for key, metric in record.metrics.items() if metric["value"] is not None)
-    return {key: _cell(key, records) for key in dict.fromkeys(measured)}
+    seeds = [training_seed(record) for record in records]
+    by_key: dict[str, list[tuple[TrainingSeed, Mapping[str, Any]]]] = {}
+    for seed, record in zip(seeds, records, strict=True):
+        for key, metric in record.metrics.items():
+            if metric["value"] is not None:
+                by_key.setdefault(key, []).append((seed, metric))
+    collapsed = Counter(key for record in records for key in record.collapsed)
+    return {key: _cell(having, collapsed[key]) for key, having in by_key.items()}
 
 
-def _cell(key: str, records: Sequence[Record]) -> Cell:
-    having = [record for record in records if record.metrics.get(key, {}).get("value") is not None]
+def _cell(having: Sequence[tuple[TrainingSeed, Mapping[str, Any]]], collapsed: int) -> Cell:
     values: dict[TrainingSeed, list[float]] = {}
-    for record in having:  # reasoners and evaluation seeds of one world model are averaged first
-        values.setdefault(training_seed(record), []).append(record.metrics[key]["value"])
+    for seed, metric in having:  # reasoners and evaluation seeds of one world model are averaged first
+        values.setdefault(seed, []).append(metric["value"])
     by_seed = {seeds: sum(same) / len(same) for seeds, same in sorted(values.items())}
     mean = sum(by_seed.values()) / len(by_seed)
     spread = max(by_seed.values()) - min(by_seed.values())
-    found = [record.metrics[key]["value"] for record in having]
+    first = having[0][1]
     low = high = None
     source = ""
     if len(by_seed) >= MIN_SEEDS and spread > 0:
         interval = student_interval(list(by_seed.values()))
         low, high, source = interval.low, interval.high, "seeds"
-    elif len(set(found)) == 1 and (first := having[0].metrics[key])["low"] is not None:
+    elif first["low"] is not None and all(metric["value"] == first["value"] for _, metric in having):
         # One seed, or a figure that no seed changes: what is left is the uncertainty of the items.
         low, high, source = first["low"], first["high"], "items"
-    counts = [int(record.metrics[key]["n"]) for record in having]
-    share = having[0].metrics[key]
     hits = None
-    if len(having) == 1 and share["interval"] == RATE and share["unit"] == "%":
-        hits = round(share["value"] * share["n"] / 100)
-    collapsed = sum(key in record.collapsed for record in having)
-    return Cell(mean, by_seed, low, high, source, collapsed, min(counts), hits)
+    if len(having) == 1 and first["interval"] == RATE and first["unit"] == "%":
+        hits = round(first["value"] * first["n"] / 100)
+    return Cell(mean, by_seed, low, high, source, collapsed, min(int(metric["n"]) for _, metric in having), hits)

@@ -91,7 +91,7 @@ def _plain(block: Block) -> str:
     if isinstance(block, Lines):
         return "\n".join(("- " if block.points else "") + _bare(text) for text in block.texts)
     # A whole cell in bold becomes a star behind it, so that the figures stay aligned.
-    return _tabulate(_mapped(block, lambda text: _CODE.sub(r"\1", _BOLD.sub(r"\1 *", text))), "simple")
+    return _tabulate(_mapped(block, _starred), "simple")
 
 
 def _latex(block: Block) -> str:
@@ -103,6 +103,10 @@ def _latex(block: Block) -> str:
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         ruled = ruled.replace(r"\hline", rule, 1)
     return ruled
+
+
+def _starred(text: str) -> str:
+    return _CODE.sub(r"\1", _BOLD.sub(r"\1 *", text)) if "*" in text or "`" in text else text
 
 
 def _bare(text: str) -> str:

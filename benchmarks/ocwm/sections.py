@@ -6,11 +6,12 @@ versions; nothing is ever compared across sections. A row holds the runs that di
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from ocwm.cells import Cell, Column, cells, training_seed
 from ocwm.figures import headline_metrics
@@ -141,13 +142,13 @@ def counted(records: Iterable[Record]) -> list[tuple[Record, tuple[Record, ...]]
 
 def sections(records: Sequence[Record]) -> list[Section]:
     """Sort records into sections, in the order of the leaderboard: task, data, encoder input, preset, protocol."""
-    groups: dict[str, list[Record]] = {}
+    groups: dict[bytes, list[Record]] = {}
     for record in records:
-        groups.setdefault(json.dumps(_section_key(record)), []).append(record)
+        groups.setdefault(orjson.dumps(_section_key(record)), []).append(record)
     titles = Counter(_title(same[0]) for same in groups.values())
     known = {task: _known_references(records, task) for task in {record.task for record in records}}
     found = []
-    for key in sorted(groups, key=json.loads):
+    for key in sorted(groups, key=orjson.loads):
         same = groups[key]
         title = _title(same[0])
         if titles[title] > 1:
@@ -203,11 +204,13 @@ def _known_references(records: Iterable[Record], task: str) -> set[str]:
 
 
 def _section(title: str, records: Sequence[Record], references: set[str]) -> Section:
-    groups: dict[str, list[tuple[Record, tuple[Record, ...]]]] = {}
+    groups: dict[bytes, list[tuple[Record, tuple[Record, ...]]]] = {}
     for record, same in counted(records):
         config = {key: value for key, value in record.identity["config"].items() if key != "seeds"}
         versions = record.identity.get("versions", {})
-        groups.setdefault(json.dumps([record.method, config, versions], sort_keys=True), []).append((record, same))
+        groups.setdefault(orjson.dumps([record.method, config, versions], option=orjson.OPT_SORT_KEYS), []).append(
+            (record, same)
+        )
     plain = {key: _label(found[0][0]) for key, found in groups.items()}
     twice = Counter((plain[key], found[0][0].encoder) for key, found in groups.items())
     rows = []
@@ -245,8 +248,8 @@ def _section(title: str, records: Sequence[Record], references: set[str]) -> Sec
 def _imagined(records: Sequence[Record], columns: Sequence[Column]) -> dict[str, tuple[float, float]]:
     """Return metric key -> least and largest share of imagined frames that its learned rows declare."""
     found: dict[str, tuple[float, float]] = {}
+    declared = [share for record in records if (share := record.notes.get("imagined_share"))]
     for column in columns:
-        declared = [record.notes.get("imagined_share", {}) for record in records]
         shares = [float(share[column.kind]) for share in declared if column.kind in share]
         if shares:
             found[column.key] = min(shares), max(shares)

@@ -102,7 +102,9 @@ def _success(section: Section, shared: Mapping[str, Look]) -> Figure | None:
 def _accuracy(section: Section, shared: Mapping[str, Look]) -> Figure | None:
     columns = [c for c in section.headline if c.unit == "%" and c.group != SUCCESS]
     columns = _measured(section, columns)
-    return intervals.by_model(section, columns, shared, title="Accuracy") if columns else None
+    groups = {column.group for column in columns}
+    title = "Accuracy" if len(groups) > 1 else "".join(groups).capitalize()
+    return intervals.by_model(section, columns, shared, title=title) if columns else None
 
 
 def _by_type(section: Section, shared: Mapping[str, Look]) -> Figure | None:

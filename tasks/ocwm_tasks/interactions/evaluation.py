@@ -78,7 +78,7 @@ def evaluate(task: InteractionsTask, context: RunContext) -> Evaluation:
         data=dict(context.data or {}),
         split={"name": task.split, "hash": pipeline.measured.hash},
         collapsed=[] if told_apart or not isinstance(context.model, WorldModel) else ["influence.ablation.auroc"],
-        protocol=f"removed at frames {', '.join(map(str, task.cuts))}",
+        protocol=f"removal at {'-'.join(map(str, task.cuts))}",
     )
 
 
