@@ -80,9 +80,12 @@ def draw_figures(found: Sequence[Section], *, only: Sequence[str] = ()) -> Itera
 
 
 def _stems(found: Sequence[Section]) -> dict[str, str]:
-    """Return section title -> start of its file names: its short title, numbered where two have the same."""
+    """Return section title -> start of its file names: its short title, numbered where two have the same.
+
+    Sections of references alone come last: their being there changes no name that is known.
+    """
     stems: dict[str, str] = {}
-    for section in found:
+    for section in sorted(found, key=lambda section: not any(row.learned for row in section.rows)):
         plain = re.sub(r"[^a-z0-9]+", "_", section.short_title.lower()).strip("_")
         same = sum(stem.partition("-")[0] == plain for stem in stems.values())
         stems[section.title] = f"{plain}-{same + 1}" if same else plain
