@@ -79,7 +79,7 @@ def report(
     results: Results = None,
     debug: Debug = False,
 ) -> None:
-    """Write one HTML page with all tables, figures and single items, in results/report.html unless --out says otherwise."""
+    """Write one HTML page with all tables, figures and single items, in results/report.html."""
     from ocwm import page
     from ocwm.page.items import collect
     from ocwm.store import read_records
