@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from ocwm.stats import student_interval
@@ -81,28 +82,33 @@ def training_seed(record: Record) -> TrainingSeed:
 
 def cells(records: Sequence[Record]) -> dict[str, Cell]:
     """Return the figure of every metric over the runs of one row (they differ by training and evaluation seeds)."""
-    seeds = [training_seed(record) for record in records]
-    by_key: dict[str, list[tuple[TrainingSeed, Mapping[str, Any]]]] = {}
-    for seed, record in zip(seeds, records, strict=True):
-        for key, metric in record.metrics.items():
-            if metric["value"] is not None:
-                by_key.setdefault(key, []).append((seed, metric))
+    found = sorted(((training_seed(record), record.metrics) for record in records), key=itemgetter(0))
     collapsed = Counter(key for record in records for key in record.collapsed)
-    return {key: _cell(having, collapsed[key]) for key, having in by_key.items()}
+    result = {}
+    for key in dict.fromkeys(key for _, metrics in found for key in metrics):
+        having = [(seed, metrics[key]) for seed, metrics in found if key in metrics]
+        having = [(seed, metric) for seed, metric in having if metric["value"] is not None]
+        if having:
+            result[key] = _cell(having, collapsed[key])
+    return result
 
 
 def _cell(having: Sequence[tuple[TrainingSeed, Mapping[str, Any]]], collapsed: int) -> Cell:
-    values: dict[TrainingSeed, list[float]] = {}
-    for seed, metric in having:  # reasoners and evaluation seeds of one world model are averaged first
-        values.setdefault(seed, []).append(metric["value"])
-    by_seed = {seeds: sum(same) / len(same) for seeds, same in sorted(values.items())}
-    mean = sum(by_seed.values()) / len(by_seed)
-    spread = max(by_seed.values()) - min(by_seed.values())
+    """Return the figure of one metric, of which `having` holds what each run says, sorted by training seed."""
+    by_seed = {seed: metric["value"] for seed, metric in having}
+    if len(by_seed) < len(having):  # reasoners and evaluation seeds of one world model are averaged first
+        values: dict[TrainingSeed, list[float]] = {}
+        for seed, metric in having:
+            values.setdefault(seed, []).append(metric["value"])
+        by_seed = {seed: sum(same) / len(same) for seed, same in values.items()}
+    figures = list(by_seed.values())
+    mean = sum(figures) / len(figures)
+    spread = max(figures) - min(figures)
     first = having[0][1]
     low = high = None
     source = ""
-    if len(by_seed) >= MIN_SEEDS and spread > 0:
-        interval = student_interval(list(by_seed.values()))
+    if len(figures) >= MIN_SEEDS and spread > 0:
+        interval = student_interval(figures)
         low, high, source = interval.low, interval.high, "seeds"
     elif first["low"] is not None and all(metric["value"] == first["value"] for _, metric in having):
         # One seed, or a figure that no seed changes: what is left is the uncertainty of the items.
@@ -110,4 +116,4 @@ def _cell(having: Sequence[tuple[TrainingSeed, Mapping[str, Any]]], collapsed: i
     hits = None
     if len(having) == 1 and first["interval"] == RATE and first["unit"] == "%":
         hits = round(first["value"] * first["n"] / 100)
-    return Cell(mean, by_seed, low, high, source, collapsed, min(int(metric["n"]) for _, metric in having), hits)
+    return Cell(mean, by_seed, low, high, source, collapsed, min([int(metric["n"]) for _, metric in having]), hits)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -45,7 +46,7 @@ class Row:
     repeats: tuple[tuple[Record, tuple[Record, ...]], ...]
     cells: Mapping[str, Cell]
 
-    @property
+    @cached_property
     def learned(self) -> bool:
         """False for references."""
         return self.records[0].kind == "method"
@@ -61,12 +62,12 @@ class Row:
         """The encoder's name."""
         return self.records[0].encoder
 
-    @property
+    @cached_property
     def seeds(self) -> int:
         """Number of training seeds."""
         return len({training_seed(record) for record in self.records})
 
-    @property
+    @cached_property
     def dirty(self) -> bool:
         """Whether a record comes from a checkout with uncommitted changes."""
         return any(is_dirty(record) for record in self.records)
@@ -247,13 +248,11 @@ def _section(title: str, records: Sequence[Record], references: set[str]) -> Sec
 
 def _imagined(records: Sequence[Record], columns: Sequence[Column]) -> dict[str, tuple[float, float]]:
     """Return metric key -> least and largest share of imagined frames that its learned rows declare."""
-    found: dict[str, tuple[float, float]] = {}
-    declared = [share for record in records if (share := record.notes.get("imagined_share"))]
-    for column in columns:
-        shares = [float(share[column.kind]) for share in declared if column.kind in share]
-        if shares:
-            found[column.key] = min(shares), max(shares)
-    return found
+    by_kind: dict[str, set[float]] = {}
+    for record in records:
+        for kind, share in (record.notes.get("imagined_share") or {}).items():
+            by_kind.setdefault(kind, set()).add(float(share))
+    return {column.key: (min(shares), max(shares)) for column in columns if (shares := by_kind.get(column.kind))}
 
 
 def _label(record: Record) -> str:
@@ -268,6 +267,8 @@ def _columns(records: Sequence[Record]) -> tuple[Column, ...]:
     measured: set[str] = set()
     found: dict[str, Column] = {}
     for record in records:
+        if record.metrics.keys() <= measured:
+            continue  # nothing new, as with nearly all records
         place = 0
         for key, metric in record.metrics.items():
             if metric["value"] is not None:

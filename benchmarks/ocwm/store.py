@@ -91,8 +91,8 @@ class Record:
         return items if items.exists() else None
 
 
-_REQUIRED = {f.name: f for f in fields(Record) if f.name != "path"}
 _KINDS = {"str": str, "int": int, "list": list, "Mapping": dict}
+_REQUIRED = {f.name: _KINDS[str(f.type).partition("[")[0]] for f in fields(Record) if f.name != "path"}
 
 
 def folder_of(results: Path, *, task: str, method: str) -> Path:
@@ -193,8 +193,7 @@ def read_record(path: Path) -> Record:
         raise BenchError(f"the record {path} lacks {', '.join(sorted(missing))}", hint)
     if unknown := content.keys() - _REQUIRED.keys():
         raise BenchError(f"the record {path} has unknown keys: {', '.join(sorted(unknown))}", hint)
-    for name, declared in _REQUIRED.items():
-        kind = _KINDS[str(declared.type).partition("[")[0]]
+    for name, kind in _REQUIRED.items():
         if not isinstance(content[name], kind):
             raise BenchError(f"the record {path} is damaged: '{name}' is no {kind.__name__}", hint)
     named = _FILE_NAME.fullmatch(path.name)
@@ -212,7 +211,8 @@ def read_records(results: Path) -> list[Record]:
     collecting = gc.isenabled()
     gc.disable()  # nothing of what is read here is garbage, and looking for some takes half of the time
     try:
-        found = [read_record(path) for path in sorted((results / "runs").glob("*/*/*.json"))]
+        found = [read_record(Path(name)) for name in sorted(map(str, (results / "runs").glob("*/*/*.json")))]
+        gc.freeze()  # nor is it later: records have no cycles, and whoever tabulates them keeps all of them
     finally:
         if collecting:
             gc.enable()
