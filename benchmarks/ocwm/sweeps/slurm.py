@@ -102,6 +102,17 @@ def states(ids: Collection[str]) -> dict[str, str]:
     return {job: found.get(job, "lost") for job in ids}
 
 
+def held(ids: Collection[str]) -> dict[str, str]:
+    """Which waiting jobs will not start by themselves, and why, in SLURM's words."""
+    found: dict[str, str] = {}
+    text = _try(["squeue", "--noheader", "--array", "--states=pending", "--format=%i|%r"]) if ids else ""
+    for line in text.splitlines():
+        name, _, reason = line.strip().partition("|")
+        if "held" in reason.lower():
+            found |= dict.fromkeys(set(_expanded(name)) & set(ids), reason)
+    return found
+
+
 def _take(text: str, found: dict[str, str], ids: Collection[str]) -> set[str]:
     wanted = set(ids)
     whole = {}  # arrays of which no task began can have a line of their own, under the array's id

@@ -41,7 +41,7 @@ class Row:
         seconds: that its last try took, or takes so far; None where it has not begun.
         job: id of its job, "" where it was never submitted.
         log: path of its log, "" where there is none.
-        error: the last error line of one that failed, or why it can't run.
+        error: the last error line of one that failed, or why it can't run or does not start.
         starts: how often its job was started.
     """
 
@@ -59,10 +59,11 @@ def status(plan: Plan, folder: SweepFolder) -> list[Row]:
     """The state of every run of a plan, and of the jobs for what they share that are not done."""
     jobs = folder.jobs()
     live = job_states(jobs.values())
+    held = slurm.held([job.job for job in jobs.values() if live[job.run] == "pending"])
     rows = []
     shared = {f"shared-{cell.shared.id}" for cell in plan.cells if cell.shared is not None and not cell.shared.cached}
     for run in sorted(shared & jobs.keys()):
-        rows.append(_row(run, jobs[run].name, jobs[run], live[run], folder))
+        rows.append(_row(run, jobs[run].name, jobs[run], live[run], held, folder))
     for cell in plan.cells:
         job = jobs.get(cell.id or "")
         if cell.state == "done":
@@ -73,7 +74,7 @@ def status(plan: Plan, folder: SweepFolder) -> list[Row]:
         elif job is None:
             rows.append(Row(cell.id or "", cell.name, "not submitted"))
         else:
-            rows.append(_row(job.run, cell.name, job, live[job.run], folder))
+            rows.append(_row(job.run, cell.name, job, live[job.run], held, folder))
     return rows
 
 
@@ -87,14 +88,14 @@ def job_states(jobs: Any) -> dict[str, str]:
     }
 
 
-def _row(run: str, name: str, job: Job, state: str, folder: SweepFolder) -> Row:
+def _row(run: str, name: str, job: Job, state: str, held: Mapping[str, str], folder: SweepFolder) -> Row:
     said = folder.said(run)
     mine = said if said is not None and said.job == job.job else None
     if state in ("ended", "failed", "lost"):
         # It has left no record. Where it has said why, it failed; where not, something has killed it.
         state = "failed" if mine is not None and mine.error else "failed" if state == "failed" else "lost"
     log = mine.log if mine is not None else ""
-    error = ""
+    error = f"waits for scontrol release {job.job}: {held[job.job]}" if job.job in held else ""
     if state in BROKEN:
         error = (mine.error if mine is not None else "") or _last_line(log) or f"no word of job {job.job}"
     return Row(
@@ -141,7 +142,7 @@ def text(rows: Sequence[Row], *, everything: bool) -> str:
 
     lines = [", ".join(f"{number} {state}" for state, number in counts(rows).items()) or "no run"]
     hidden = () if everything else ("done", "pending", "not submitted", "refused")
-    shown = [row for row in rows if row.state not in hidden]
+    shown = [row for row in rows if row.state not in hidden or (row.state == "pending" and row.error)]
     if shown:
         table = [
             [row.state, row.name, _clock(row.seconds), row.starts or "", row.job, row.error or ""] for row in shown

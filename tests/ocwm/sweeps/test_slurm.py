@@ -63,6 +63,11 @@ def test_accounting_may_be_off(fake_slurm):
     assert slurm.states(["7", "8"]) == {"7": "running", "8": "lost"}
 
 
+def test_jobs_that_will_not_start_by_themselves_say_why(fake_slurm):
+    fake_slurm(squeue='echo "7|launch failed requeued held"; echo "8_[0-1]|JobHeldUser"; echo "9|Priority"')
+    assert slurm.held(["7", "8_1", "9"]) == {"7": "launch failed requeued held", "8_1": "JobHeldUser"}
+
+
 def test_the_longest_array_is_the_sites(fake_slurm):
     fake_slurm(scontrol='echo "MaxArraySize            = 51"')
     assert slurm.array_limit(Resources()) == 50
