@@ -26,6 +26,7 @@ from ocwm.errors import BenchError
 from ocwm.folders import results_folder, work_folder
 from ocwm.identity import identity, run_id
 from ocwm.interfaces import Encoder, Reference, Task, WorldModel
+from ocwm.places import recorded_config, recorded_override
 from ocwm.progress import say
 from ocwm.provenance import provenance
 from ocwm.store import Record
@@ -297,8 +298,7 @@ def _record(
     config = cell.config
     plugins = config.plugins
     not_measured = [name for name, value in evaluation.metrics.items() if value.n == 0]
-    resolved: Any = OmegaConf.to_container(config.values)
-    resolved["runtime"] = {k: v for k, v in resolved["runtime"].items() if k not in ("home", "results")}
+    resolved = recorded_config(config.values)
     return Record(
         id=cell.id,
         repeat=repeat,
@@ -311,7 +311,7 @@ def _record(
         encoder_reads=cell.encoder.reads,
         preset=plugins["preset"].name,
         seeds=resolved["seeds"],
-        overrides=list(config.overrides),
+        overrides=list(map(recorded_override, config.overrides)),
         config=resolved,
         identity=identity(config.values, versions=cell.versions, data=cell.data),
         data=dict(cell.data),

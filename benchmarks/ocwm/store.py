@@ -36,8 +36,8 @@ class Record:
         kind: "method" or "reference".
         privileged: the input that no method may read ("none" for methods).
         encoder_reads: "state" or "pixels".
-        overrides: what the user changed against the preset, as given on the command line.
-        config: the resolved configuration.
+        overrides: what the user changed against the preset; of a path only the last part (see `places`).
+        config: the resolved configuration, with paths likewise.
         identity: what the id is the hash of.
         data: {"kind", "name", "manifest"}.
         split: {"name", "hash"}.

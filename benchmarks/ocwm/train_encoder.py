@@ -31,6 +31,7 @@ from ocwm.errors import BenchError
 from ocwm.identity import scientific
 from ocwm.interfaces import Encoder, Task
 from ocwm.kept_frames import ClipData, kept_frames
+from ocwm.places import recorded_config, recorded_override
 from ocwm.progress import say
 from ocwm.provenance import provenance
 from ocwm.run import workspace
@@ -72,16 +73,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trained:
-    """A weights file, what the JSON beside it says, and whether it is new."""
+    """A weights file, what the JSON beside it says, whether it is new, and the overrides that it was asked for with."""
 
     path: Path
     report: Mapping[str, Any]
     new: bool
+    asked: tuple[str, ...]
 
     @property
     def overrides(self) -> list[str]:
         """What makes a run use the weights, with the sizes that they were trained with."""
-        sizes = [text for text in self.report["overrides"] if text.startswith("encoder.")]
+        sizes = [text for text in self.asked if text.startswith("encoder.")]
         return [f"encoder={self.report['encoder']}", *sizes, f"encoder.weights={self.path}"]
 
 
@@ -134,7 +136,7 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
     name = f"{plan.name}-{digest(key, length=12)}.safetensors"
     path = plan.output or space.cache.home / "encoders" / name
     if not force and (report := processes.by_first(lambda: _existing(path, key))) is not None:
-        return Trained(path, report, new=False)
+        return Trained(path, report, new=False, asked=tuple(config.overrides))
     say(f"weights go to {path}")
     stage = f"encoder.{plan.name}"
 
@@ -152,9 +154,9 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
             "encoder": plan.name,
             "task": config.plugins["task"].name,
             "preset": config.plugins["preset"].name,
-            "overrides": list(config.overrides),
+            "overrides": list(map(recorded_override, config.overrides)),
             "seeds": vars(config.seeds),
-            "config": _config(config),
+            "config": recorded_config(config.values),
             "key": key,
             "data": {
                 **plan.data,
@@ -184,7 +186,7 @@ def train(plan: Plan, *, force: bool = False) -> Trained:
         _publish(path, (place / _WEIGHTS).read_bytes())
 
     processes.by_first(publish)
-    return Trained(path, json.loads(text), new=True)
+    return Trained(path, json.loads(text), new=True, asked=tuple(config.overrides))
 
 
 def _fit(plan: Plan, space: Workspace, frames: Mapping[str, Any], *, folder: Path) -> FitReport:
@@ -302,13 +304,7 @@ def _publish(path: Path, content: bytes) -> None:
 def _command(plan: Plan) -> str:
     plugins = plan.config.plugins
     parts = ["bench train-encoder", *(f"--{kind} {plugins[kind].name}" for kind in ("encoder", "task", "preset"))]
-    return " ".join([*parts, f"--seed {plan.config.seeds.encoder}", *plan.config.overrides])
-
-
-def _config(config: Config) -> dict[str, Any]:
-    resolved = _mapping(config.values)
-    resolved["runtime"] = {key: value for key, value in resolved["runtime"].items() if key not in ("home", "results")}
-    return resolved
+    return " ".join([*parts, f"--seed {plan.config.seeds.encoder}", *map(recorded_override, plan.config.overrides)])
 
 
 def _described(videos: Videos) -> dict[str, Any]:
