@@ -5,11 +5,13 @@ Shape letters: V videos, C cuts, n objects, K frames after a cut, N slots, D slo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ocwm.context import Evaluation, RunContext
@@ -37,7 +39,7 @@ def evaluate(task: InteractionsTask, context: RunContext) -> Evaluation:
     """Train where there is something to train, roll out with and without each object, and compare with the truth."""
     pipeline = Pipeline(task, context)
     curves = {"world_model": curve} if (curve := pipeline.train()) else {}
-    truth = truth_of(pipeline)
+    truth = truth_of(task, pipeline)
     figures = Figures(truth, task.affected, np.random.default_rng(context.seeds.eval), task.draws)
     with context.measure("influence"):
         if isinstance(context.model, Proximity):
@@ -82,7 +84,7 @@ def evaluate(task: InteractionsTask, context: RunContext) -> Evaluation:
     )
 
 
-def truth_of(pipeline: Pipeline) -> Truth:
+def truth_of(task: InteractionsTask, pipeline: Pipeline) -> Truth:
     """The simulated truth about the measured videos, from a cached stage."""
     context = pipeline.context
 
@@ -91,28 +93,21 @@ def truth_of(pipeline: Pipeline) -> Truth:
         with context.progress("simulating without each object", len(split.scenes)) as bar:
             truth = simulate_truth(
                 split.scenes,
-                pipeline.task.generator,
+                task.generator,
                 seed=context.seeds.data,
                 split=split.origin,
-                cuts=_cuts(pipeline),
+                cuts=task.cuts,
                 workers=context.workers,
                 advance=bar.update,
             )
         truth.save(folder / "truth.npz")
 
-    return Truth.load(context.stage("truth", truth_key(pipeline), build) / "truth.npz")
+    return Truth.load(context.stage("truth", truth_key(task, pipeline), build) / "truth.npz")
 
 
-def truth_key(pipeline: Pipeline) -> dict[str, Any]:
+def truth_key(task: InteractionsTask, pipeline: Pipeline) -> dict[str, Any]:
     """What the truth depends on."""
-    return {**pipeline.data_key, "split": pipeline.task.split, "cuts": _cuts(pipeline), "version": VERSION}
-
-
-def _cuts(pipeline: Pipeline) -> list[int]:
-    from ocwm_tasks.interactions.task import InteractionsTask
-
-    assert isinstance(pipeline.task, InteractionsTask)
-    return list(pipeline.task.cuts)
+    return {**pipeline.data_key, "split": task.split, "cuts": list(task.cuts), "version": VERSION}
 
 
 def _add_model(figures: Figures, pipeline: Pipeline, truth: Truth) -> None:
@@ -154,7 +149,7 @@ def _add_simulator(figures: Figures, pipeline: Pipeline, truth: Truth) -> None:
         )
         batch, _ = pipeline.context.encoder.encode(state_observations([shown]))
         found = pipeline.symbolic.probe.read(batch.latents.numpy()[0])[..., COLUMNS["position"]]
-        slots = pipeline.context.encoder.slot_of(_ids(scene))
+        slots = pipeline.context.encoder.slot_of(torch.tensor([scene.index]))
         assert slots is not None
         out = np.full_like(positions, np.nan)
         out[:, :count] = np.where(there[..., None], found[:, slots[0, :count].numpy()], np.nan)
@@ -173,13 +168,7 @@ def _add_simulator(figures: Figures, pipeline: Pipeline, truth: Truth) -> None:
     figures.add_influence("ablation", change.astype(np.float32))
 
 
-def _ids(scene: Scene) -> Any:
-    import torch
-
-    return torch.tensor([scene.index])
-
-
-def _closeness(truth: Truth, scenes: Any) -> Float32:
+def _closeness(truth: Truth, scenes: Sequence[Scene]) -> Float32:
     """(V, C, n, n) minus the least distance of two objects that go on straight ahead at their last velocity."""
     most = truth.known.shape[-1]
     score = np.full((*truth.known.shape, most), np.nan, dtype=np.float32)

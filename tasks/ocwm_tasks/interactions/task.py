@@ -62,7 +62,7 @@ class InteractionsTask(ClevrerTask):
     def stages(self, workspace: Workspace) -> Mapping[str, Mapping[str, Any]]:
         """Keys of the cached stages."""
         pipeline = Pipeline(self, workspace)
-        return {**pipeline.keys(), "truth": truth_key(pipeline)}
+        return {**pipeline.keys(), "truth": truth_key(self, pipeline)}
 
     def run(self, context: RunContext) -> Evaluation:
         """Do all stages and measure."""

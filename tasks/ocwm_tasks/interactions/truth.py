@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ocwm.errors import BenchError
 from ocwm_tasks.clevrer.generator.config import GeneratorConfig
 from ocwm_tasks.clevrer.generator.make import draw_again
-from ocwm_tasks.clevrer.generator.simulation import trace
+from ocwm_tasks.clevrer.generator.simulation import Simulation, trace
 from ocwm_tasks.clevrer.scene import ROLLOUT_FRAMES, Scene
 from ocwm_tasks.workers import worker_pool
 
@@ -134,11 +134,8 @@ def _of_video(scene: Scene, *, config: GeneratorConfig, seed: int, split: str, c
     return with_all, without, known, since
 
 
-def _seen(run: object) -> Float32:
+def _seen(run: Simulation) -> Float32:
     """Positions (F, n, 2) while in view, else NaN."""
-    from ocwm_tasks.clevrer.generator.simulation import Simulation
-
-    assert isinstance(run, Simulation)
     return np.where(run.visible[..., None], run.positions, np.nan).astype(np.float32)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.tasks.clevrer.clevrer_files import questions, write_json, write_official
+from tests.tasks.tiny_runs import tiny
 
-from ocwm.config import compose
 from ocwm.errors import BenchError
 from ocwm.report import run_table
-from ocwm.run import prepare, run
+from ocwm.run import run
 from ocwm.sections import sections
 from ocwm.show import show_facts, show_text
 from ocwm.store import Record
@@ -22,16 +22,8 @@ from ocwm_encoders.savi import SAVi
 SLOTS = {"savi": "encoder.num_slots=6", "videosaur": "encoder.num_slots=6"}
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Work folder that the runs of this file share, so that data, frames and slots are made once."""
-    return tmp_path_factory.mktemp("home")
-
-
 def cell(home: Path, method: str, encoder: str, *overrides: str) -> Any:
-    fixed = [f"runtime.home={home}", "runtime.threads=1", "runtime.workers=1", f"encoder={encoder}"]
-    config = compose(method=method, task="clevrer", preset="tiny", overrides=[*fixed, *overrides])
-    return prepare(config)
+    return tiny(home, method, "clevrer", f"encoder={encoder}", *overrides)
 
 
 def measure(home: Path, method: str, encoder: str, *overrides: str, force: bool = False) -> Record:

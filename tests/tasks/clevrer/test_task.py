@@ -8,29 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.tasks.tiny_runs import tiny
 
 from ocwm.artifacts import sha256_of_file
 from ocwm.checkpoint import load
-from ocwm.config import compose
 from ocwm.errors import BenchError
 from ocwm.importing import import_published
-from ocwm.run import prepare, run
+from ocwm.run import run
 from ocwm.store import Record
 
 LEARNED = ("cjepa", "ocjepa", "slotformer", "ocvp_seq", "ocvp_par", "dino_wm", "dino_wm_reg", "oc_dino_wm")
 REFERENCES = ("copy_last", "constant_velocity", "true_future", "no_rollout", "question_only")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Work folder that the runs of this file share, so that data and slots are made once."""
-    return tmp_path_factory.mktemp("home")
-
-
 def measure(home: Path, method: str, *overrides: str, force: bool = False) -> Record:
-    fixed = (f"runtime.home={home}", "runtime.threads=1", "runtime.workers=1")
-    config = compose(method=method, task="clevrer", preset="tiny", overrides=[*fixed, *overrides])
-    return run(prepare(config), force=force).record
+    return run(tiny(home, method, "clevrer", *overrides), force=force).record
 
 
 @pytest.mark.parametrize("method", LEARNED + REFERENCES)

@@ -31,11 +31,6 @@ def size(**rendered: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
 def on_demand(home: Path) -> Videos:
     return videos_of(home, "train", *size())
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from tests.tasks.tiny_runs import tiny
 
 from ocwm.config import compose
 from ocwm.errors import BenchError
@@ -108,14 +109,8 @@ def test_auroc_is_that_of_scikit_learn() -> None:
     assert auroc_interval(truth, score, np.zeros(200, np.int64), rng=rng, draws=20)[1:] == (None, None)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
 def cell(home: Path, method: str, *overrides: str) -> Any:
-    fixed = (f"runtime.home={home}", "runtime.threads=1", "runtime.workers=1", "runtime.device=cpu")
-    return prepare(compose(method=method, task="interactions", preset="tiny", overrides=[*fixed, *overrides]))
+    return tiny(home, method, "interactions", *overrides)
 
 
 def measure(home: Path, method: str, *overrides: str) -> Record:

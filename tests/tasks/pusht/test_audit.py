@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+from tests.tasks.tiny_runs import tiny
 
-from ocwm.config import compose
 from ocwm.leakage import leakage_lines
-from ocwm.run import prepare, run
+from ocwm.run import run
 from ocwm.store import Record
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
 def measure(home: Path, *overrides: str) -> Record:
-    fixed = (f"runtime.home={home}", "runtime.threads=1", "runtime.workers=1")
-    return run(prepare(compose(method="random", task="pusht", preset="tiny", overrides=[*fixed, *overrides]))).record
+    return run(tiny(home, "random", "pusht", *overrides)).record
 
 
 def test_held_out_episodes_were_not_seen(home: Path) -> None:

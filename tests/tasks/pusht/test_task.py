@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import image
+from tests.tasks.tiny_runs import tiny
 
-from ocwm.config import compose
-from ocwm.run import Outcome, prepare, run
+from ocwm.run import Outcome, run
 from ocwm.store import Record, read_items
 from ocwm_tasks.pusht.episodes import Episodes
 from ocwm_tasks.pusht.measures import SUCCESS
@@ -23,15 +23,8 @@ REFERENCES = ("random", "zero_action", "replay", "simulator")
 SUCCESSES = {metric.name for metric in SUCCESS}
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Work folder that the runs of this file share, so that data and latents are made once."""
-    return tmp_path_factory.mktemp("home")
-
-
 def cell(home: Path, method: str, *overrides: str) -> Any:
-    fixed = (f"runtime.home={home}", "runtime.threads=1", "runtime.workers=1", "runtime.device=cpu")
-    return prepare(compose(method=method, task="pusht", preset="tiny", overrides=[*fixed, *overrides]))
+    return tiny(home, method, "pusht", *overrides)
 
 
 def outcome(home: Path, method: str, *overrides: str, force: bool = False) -> Outcome:
