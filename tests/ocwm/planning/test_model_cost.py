@@ -40,7 +40,7 @@ class Pushed(WorldModel):
         return ClipSpec(1, 1)
 
     def loss(self, batch: LatentBatch) -> dict[str, Tensor]:
-        raise NotImplementedError
+        raise NotImplementedError  # plans are made with it; nothing trains it
 
     def rollout(self, history: LatentBatch, *, steps: int) -> LatentBatch:
         self.sizes.append(len(history))
