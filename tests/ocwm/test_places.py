@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +43,11 @@ def test_a_configuration_names_no_folder_of_this_machine() -> None:
     assert "home" not in kept["runtime"]
     known = identity(values, versions={"weights": "0" * 12}, data={})
     assert "/data" not in json.dumps(known)
+
+
+def test_committed_records_name_no_folder_of_a_machine() -> None:
+    folder = Path(__file__).parents[2] / "results" / "runs"
+    records = sorted(folder.glob("*/*/*.json"))
+    assert records
+    named = {path.name: re.findall(r'[":=\[ ](?:~|/\w+)/[\w./-]+', path.read_text()) for path in records}
+    assert {name: found for name, found in named.items() if found} == {}
